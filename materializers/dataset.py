@@ -1,0 +1,151 @@
+"""Materializers of data sets: one Arrow stream a split, memory-mapped when read."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+from zenml.enums import ArtifactType, VisualizationType
+from zenml.materializers.base_materializer import BaseMaterializer
+
+from materializers.local import download, local_path
+from steps.page import Page, Section, Table, Tile, render
+
+BATCH_ROWS = 1000
+"""Rows of a record batch: fixed, so that equal rows give equal bytes."""
+
+SPLITS = "splits.json"
+PAGE = "page.html"
+SHOWN_ROWS = 20
+
+
+class _ArrowMaterializer(BaseMaterializer):
+    """What a single data set and a dictionary of splits share: each split is ``NAME.arrow``."""
+
+    SKIP_REGISTRATION: ClassVar[bool] = True
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
+
+    def _save_splits(self, splits: dict[str, Dataset]) -> None:
+        digests: dict[str, str] = {}
+        try:
+            for name, dataset in splits.items():
+                path = os.path.join(self.uri, f"{name}.arrow")
+                with self.artifact_store.open(path, "wb") as stream:
+                    digests[name] = _write(dataset, stream)
+            with self.artifact_store.open(os.path.join(self.uri, SPLITS), "w") as stream:
+                json.dump(digests, stream, indent=1)
+        except BaseException:
+            self.artifact_store.rmtree(self.uri)
+            raise
+
+    def _load_splits(self) -> dict[str, Dataset]:
+        folder = local_path(self.uri, self.artifact_store)
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="artifact-"))
+            download(self.uri, self.artifact_store, folder)
+        return {name: Dataset.from_file(str(folder / f"{name}.arrow")) for name in self._digests()}
+
+    def _digests(self) -> dict[str, str]:
+        with self.artifact_store.open(os.path.join(self.uri, SPLITS), "r") as stream:
+            digests: dict[str, str] = json.load(stream)
+        return digests
+
+    def compute_content_hash(self, data: Any) -> str:
+        """Hash of the Arrow streams: equal rows in equal order give an equal hash."""
+        return hashlib.sha256(json.dumps(self._digests(), sort_keys=True).encode()).hexdigest()
+
+    def _save_page(self, title: str, splits: dict[str, Dataset]) -> dict[str, VisualizationType]:
+        tiles = [Tile(name, f"{len(dataset):,}", "rows") for name, dataset in splits.items()]
+        sections = [
+            Section(
+                f"{name}: first {min(SHOWN_ROWS, len(dataset))} of {len(dataset):,} rows",
+                table=Table(dataset.column_names, list(_cells(dataset)), code=dataset.column_names),
+            )
+            for name, dataset in splits.items()
+        ]
+        path = os.path.join(self.uri, PAGE)
+        with self.artifact_store.open(path, "w") as stream:
+            stream.write(render(Page(title=title, tiles=tiles, sections=sections)))
+        return {path: VisualizationType.HTML}
+
+
+class DatasetMaterializer(_ArrowMaterializer):
+    """Materializer of one :class:`datasets.Dataset`."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Dataset,)
+
+    def save(self, data: Dataset) -> None:
+        """Write the rows as one Arrow stream."""
+        self._save_splits({"data": data})
+
+    def load(self, data_type: type[Any]) -> Dataset:
+        """The rows, memory-mapped from the store where it is local."""
+        return self._load_splits()["data"]
+
+    def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:
+        """A page with the first rows."""
+        return self._save_page("Data set", {"data": data})
+
+    def extract_metadata(self, data: Dataset) -> dict[str, Any]:
+        """Row count and column names."""
+        return {"rows": len(data), "columns": list(data.column_names)}
+
+
+class DatasetDictMaterializer(_ArrowMaterializer):
+    """Materializer of a :class:`datasets.DatasetDict`: its splits may have different columns."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (DatasetDict,)
+
+    def save(self, data: DatasetDict) -> None:
+        """Write each split as one Arrow stream."""
+        self._save_splits(dict(data))
+
+    def load(self, data_type: type[Any]) -> DatasetDict:
+        """The splits, memory-mapped from the store where it is local."""
+        return DatasetDict(self._load_splits())
+
+    def save_visualizations(self, data: DatasetDict) -> dict[str, VisualizationType]:
+        """A page with the first rows of each split."""
+        return self._save_page("Data set by split", dict(data))
+
+    def extract_metadata(self, data: DatasetDict) -> dict[str, Any]:
+        """Row count of each split."""
+        return {f"{name}_rows": len(dataset) for name, dataset in data.items()}
+
+
+class _Hashing:
+    """A writable stream that hashes what passes through it."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        block = bytes(data)
+        self.digest.update(block)
+        self.stream.write(block)
+        return len(block)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def _write(dataset: Dataset, stream: Any) -> str:
+    sink = _Hashing(stream)
+    schema = dataset.features.arrow_schema
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema) as writer:
+        for batch in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            writer.write_table(batch.cast(schema).combine_chunks())
+    return sink.digest.hexdigest()
+
+
+def _cells(dataset: Dataset) -> Iterator[list[str]]:
+    for row in dataset.select(range(min(SHOWN_ROWS, len(dataset)))):
+        yield [text if len(text := str(value)) <= 300 else text[:300] + " ..." for value in row.values()]

@@ -1,0 +1,48 @@
+"""The whole system, as its table of contents."""
+
+from pipelines.strict import strict_pipeline
+from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.step import evaluate
+from steps.format.params import PromptParameters
+from steps.format.step import format as format_step
+from steps.ingest.step import ingest
+from steps.merge.params import MergeParameters
+from steps.merge.step import merge
+from steps.promote.params import PromotionParameters
+from steps.promote.step import promote
+from steps.quantize.params import QuantizationParameters
+from steps.quantize.step import quantize
+from steps.resolve.params import BaseModelParameters, DataParameters
+from steps.resolve.step import resolve
+from steps.split.params import SplitParameters
+from steps.split.step import split
+from steps.train.params import TrainingParameters
+from steps.train.step import train
+from steps.validate.params import ValidationParameters
+from steps.validate.step import validate
+
+
+@strict_pipeline
+def finetune(
+    data: DataParameters,
+    base_model: BaseModelParameters,
+    validation: ValidationParameters = ValidationParameters(),
+    splits: SplitParameters = SplitParameters(),
+    prompt: PromptParameters = PromptParameters(),
+    quantization: QuantizationParameters = QuantizationParameters(),
+    training: TrainingParameters = TrainingParameters(),
+    evaluation: EvaluationParameters = EvaluationParameters(),
+    merging: MergeParameters = MergeParameters(),
+    promotion: PromotionParameters = PromotionParameters(),
+) -> None:
+    """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
+    data_lock, model_lock, tokenizer_lock, _ = resolve(data, base_model)
+    raw_rows, _, _ = ingest(data, data_lock)
+    rows, _, _ = validate(raw_rows, validation)
+    split_rows, _ = split(rows, splits)
+    blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
+    quantized_model, _ = quantize(model_lock, quantization)
+    adapter, _ = train(blocks, quantized_model, tokenizer, training)
+    evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
+    merged_model, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
+    promote(evaluation_report, merge_report, promotion)

@@ -1,0 +1,21 @@
+"""What a user did or gave that cannot work: each message says where, what is wrong and what to do."""
+
+
+class PipelineError(Exception):
+    """Base of every error that is the input's and not the program's; shown as one line, without a traceback."""
+
+
+class ConfigError(PipelineError):
+    """A configuration file has unknown keys, wrong types or impossible values."""
+
+
+class DataError(PipelineError):
+    """A data source is missing, unreadable, empty or below its required quality."""
+
+
+class ModelError(PipelineError):
+    """A base model, tokenizer, adapter or merged model is missing, unsafe or not what it must be."""
+
+
+class DeviceError(PipelineError):
+    """The machine lacks what was asked for: a precision, an attention kernel, memory or disk space."""

@@ -1,0 +1,35 @@
+"""The step that compares base and tuned."""
+
+from typing import Annotated
+
+from datasets import DatasetDict
+from zenml import step
+from zenml.config import CachePolicy
+
+from materializers import MATERIALIZERS
+from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
+from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.report import EvaluationReport
+from steps.fingerprint import fingerprint
+
+
+def decided_by() -> str:
+    """Hash of the code and the libraries that decide this step's result."""
+    return fingerprint(__file__, "torch", "transformers", "peft", "bitsandbytes")
+
+
+@step(
+    output_materializers=MATERIALIZERS,
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+)
+def evaluate(
+    examples: DatasetDict,
+    quantized_model: QuantizedModel,
+    adapter: Adapter,
+    tokenizer: TokenizerFiles,
+    evaluation: EvaluationParameters,
+) -> Annotated[EvaluationReport, "evaluation_report"]:
+    """Measure loss and generated answers of the base and of the tuned model on the same test rows."""
+    from steps.evaluate.evaluate import evaluate_adapter
+
+    return evaluate_adapter(examples["test"], quantized_model.path, adapter.path, tokenizer.path, evaluation)

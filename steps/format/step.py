@@ -1,0 +1,40 @@
+"""The step that turns rows into tokens."""
+
+from typing import Annotated
+
+from datasets import DatasetDict
+from zenml import step
+from zenml.config import CachePolicy
+
+from materializers import MATERIALIZERS
+from materializers.local import output_directory
+from steps.artifacts import TokenizerFiles
+from steps.fingerprint import fingerprint
+from steps.format.params import PromptParameters
+from steps.format.report import FormatReport
+from steps.resolve.locks import TokenizerLock
+
+
+def decided_by() -> str:
+    """Hash of the code and the libraries that decide this step's result."""
+    return fingerprint(__file__, "tokenizers", "transformers", "trl")
+
+
+@step(
+    output_materializers=MATERIALIZERS,
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+)
+def format(  # noqa: A001 - the stage's name in ZenML
+    split_rows: DatasetDict, tokenizer_lock: TokenizerLock, prompt: PromptParameters
+) -> tuple[
+    Annotated[DatasetDict, "blocks"],
+    Annotated[DatasetDict, "examples"],
+    Annotated[TokenizerFiles, "tokenizer"],
+    Annotated[FormatReport, "format_report"],
+]:
+    """Render, tokenise and pack the rows; keep validation and test rows as single examples too."""
+    from steps.format.tokenize import format_rows
+
+    with output_directory() as folder:
+        blocks, examples, report = format_rows(split_rows, tokenizer_lock.model, prompt, folder)
+        return blocks, examples, TokenizerFiles(folder), report

@@ -1,0 +1,1 @@
+"""Rows from hub data sets, local files and the documented functions of installed packages."""

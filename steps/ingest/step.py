@@ -1,0 +1,33 @@
+"""The step that reads every source into rows of one shape."""
+
+from typing import Annotated
+
+from datasets import Dataset
+from zenml import step
+from zenml.config import CachePolicy
+
+from materializers import MATERIALIZERS
+from steps.fingerprint import fingerprint
+from steps.ingest.report import IngestReport
+from steps.resolve.locks import DataLock
+from steps.resolve.params import DataParameters
+
+
+def decided_by() -> str:
+    """Hash of the code and the libraries that decide this step's result."""
+    return fingerprint(__file__, "datasets", "pyarrow")
+
+
+@step(
+    output_materializers=MATERIALIZERS,
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+)
+def ingest(
+    data: DataParameters, data_lock: DataLock
+) -> tuple[
+    Annotated[Dataset, "raw_rows"], Annotated[Dataset, "unreadable_rows"], Annotated[IngestReport, "ingest_report"]
+]:
+    """Read the locked sources; rows that cannot be read are set aside with their location and reason."""
+    from steps.ingest.ingest import ingest_sources
+
+    return ingest_sources(data, data_lock)

@@ -1,0 +1,1 @@
+"""The adapter merged into the full-precision base, reloaded, and shown to be what was evaluated."""

@@ -1,0 +1,17 @@
+"""Parameters of the merge and of its proof."""
+
+from pydantic import Field
+
+from steps.parameters import Parameters
+
+
+class MergeParameters(Parameters):
+    """Bounds on the difference between the merged model, reloaded from disk, and base + adapter in memory."""
+
+    max_prompts: int = Field(default=8, gt=0, description="test rows on which logits are compared")
+    max_logit_difference: float = Field(
+        default=1.0, gt=0, description="largest absolute difference of any logit; bfloat16 rounding is below it"
+    )
+    max_loss_difference: float = Field(
+        default=0.02, gt=0, description="largest difference of the mean completion loss, in nats per token"
+    )

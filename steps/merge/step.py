@@ -1,0 +1,39 @@
+"""The step that makes the servable model."""
+
+from typing import Annotated
+
+from datasets import DatasetDict
+from zenml import step
+from zenml.config import CachePolicy
+
+from materializers import MATERIALIZERS
+from materializers.local import output_directory
+from steps.artifacts import Adapter, MergedModel, TokenizerFiles
+from steps.fingerprint import fingerprint
+from steps.merge.params import MergeParameters
+from steps.merge.report import MergeReport
+from steps.resolve.locks import ModelLock
+
+
+def decided_by() -> str:
+    """Hash of the code and the libraries that decide this step's result."""
+    return fingerprint(__file__, "torch", "transformers", "peft", "safetensors")
+
+
+@step(
+    output_materializers=MATERIALIZERS,
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+)
+def merge(
+    model_lock: ModelLock,
+    adapter: Adapter,
+    tokenizer: TokenizerFiles,
+    examples: DatasetDict,
+    merging: MergeParameters,
+) -> tuple[Annotated[MergedModel, "merged_model"], Annotated[MergeReport, "merge_report"]]:
+    """Merge the adapter into the full-precision base, reload the result and compare it with base + adapter."""
+    from steps.merge.merge import merge_adapter
+
+    with output_directory() as folder:
+        report = merge_adapter(model_lock, adapter.path, tokenizer.path, examples["test"], merging, folder)
+        return MergedModel(folder), report

@@ -1,0 +1,1 @@
+"""What exactly a run uses: data revision, base model revision, tokenizer files, code and versions."""

@@ -1,0 +1,57 @@
+"""What ``resolve`` pins down; the content of these records decides which later steps run again."""
+
+from pydantic import Field
+
+from steps.report import Report
+
+
+class LockedSource(Report):
+    """One data source at one exact state."""
+
+    name: str
+    files: dict[str, str] = Field(default_factory=dict, description="path -> SHA-256")
+    commit: str = Field(default="", description="hub: commit of the data set repository")
+    version: str = Field(default="", description="package: installed version")
+
+
+class DataLock(Report):
+    """The data at one exact state, in the order of the configuration."""
+
+    sources: list[LockedSource]
+
+
+class ModelLock(Report):
+    """The base model at one exact state; ``files`` are its weights, configuration and tokenizer."""
+
+    name: str
+    hub: str = Field(default="", description="hub id, where it comes from the hub")
+    folder: str = Field(default="", description="local folder, where it is one")
+    package: str = Field(default="", description="package that ships the GGUF file, where it is one")
+    commit: str = Field(default="", description="hub: commit of the model repository; package: version")
+    files: dict[str, str] = Field(description="path -> SHA-256, or the hub's blob id")
+    trust_remote_code: bool = False
+
+
+class TokenizerLock(Report):
+    """The tokenizer at one exact state, apart from the weights: a new base revision need not retokenise."""
+
+    model: ModelLock = Field(description="where to load it from")
+    files: dict[str, str] = Field(description="path -> SHA-256, or the hub's blob id")
+
+    def decisive_json(self) -> str:
+        """The tokenizer's files alone: weights that changed beside them do not count."""
+        return self.model_dump_json(include={"files"})
+
+
+class Environment(Report):
+    """Code, library versions and hardware of the run: recorded, never a reason to run a step again."""
+
+    code_commit: str = Field(description="git commit, '' outside a repository")
+    code_dirty: bool = Field(description="whether tracked files differed from that commit")
+    python: str
+    libraries: dict[str, str]
+    platform: str
+    processor: str
+    cores: int
+    memory_gb: float
+    accelerators: list[str]

@@ -1,0 +1,1 @@
+"""Train, validation and test: no duplicate, no leak, and a row stays on its side when data grows."""

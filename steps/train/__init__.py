@@ -1,0 +1,1 @@
+"""LoRA on the quantised model with TRL's SFTTrainer."""

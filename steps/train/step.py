@@ -1,0 +1,34 @@
+"""The step that trains the adapter."""
+
+from typing import Annotated
+
+from datasets import DatasetDict
+from zenml import step
+from zenml.config import CachePolicy
+
+from materializers import MATERIALIZERS
+from materializers.local import output_directory
+from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
+from steps.fingerprint import fingerprint
+from steps.train.params import TrainingParameters
+from steps.train.report import TrainingReport
+
+
+def decided_by() -> str:
+    """Hash of the code and the libraries that decide this step's result."""
+    return fingerprint(__file__, "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+
+
+@step(
+    output_materializers=MATERIALIZERS,
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+)
+def train(
+    blocks: DatasetDict, quantized_model: QuantizedModel, tokenizer: TokenizerFiles, training: TrainingParameters
+) -> tuple[Annotated[Adapter, "adapter"], Annotated[TrainingReport, "training_report"]]:
+    """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact."""
+    from steps.train.train import train_adapter
+
+    with output_directory() as folder:
+        report = train_adapter(blocks, quantized_model.path, tokenizer.path, training, folder)
+        return Adapter(folder), report

@@ -1,0 +1,1 @@
+"""Which rows are fit for training: rules, checked with Great Expectations; the others go to quarantine."""

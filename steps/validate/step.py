@@ -1,0 +1,32 @@
+"""The step that sets bad rows aside."""
+
+from typing import Annotated
+
+from datasets import Dataset
+from zenml import step
+from zenml.config import CachePolicy
+
+from materializers import MATERIALIZERS
+from steps.fingerprint import fingerprint
+from steps.validate.params import ValidationParameters
+from steps.validate.report import ValidationReport
+
+
+def decided_by() -> str:
+    """Hash of the code and the libraries that decide this step's result."""
+    return fingerprint(__file__, "great-expectations", "pandas")
+
+
+@step(
+    output_materializers=MATERIALIZERS,
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+)
+def validate(
+    raw_rows: Dataset, validation: ValidationParameters
+) -> tuple[
+    Annotated[Dataset, "rows"], Annotated[Dataset, "quarantine"], Annotated[ValidationReport, "validation_report"]
+]:
+    """Check every row against the rules; quarantine those that break one, with all reasons."""
+    from steps.validate.validate import validate_rows
+
+    return validate_rows(raw_rows, validation)
