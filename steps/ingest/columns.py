@@ -66,7 +66,7 @@ def map_row(record: Mapping[str, object], chosen: Mapping[str, str]) -> RowTexts
     """The texts of one row.
 
     Raises:
-        UnreadableRow: instruction or completion is missing, empty or not text, or another field has a wrong type.
+        UnreadableRow: instruction or completion is missing or empty, or a field is not text.
     """
     values = {ours: record.get(theirs) for ours, theirs in chosen.items()}
     instruction = _text(values, chosen, "instruction")

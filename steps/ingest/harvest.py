@@ -1,4 +1,4 @@
-"""Makes rows of the documented functions of an installed package, from its source alone: nothing is imported."""
+"""Makes rows of the documented functions of a package, from its source alone: nothing is imported."""
 
 import ast
 import doctest
@@ -41,8 +41,8 @@ class DocumentedFunction:
 def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
     """The documented public functions of a package, in the order of its files and of their lines.
 
-    A function counts where it is defined at the level of a module that is neither private nor a test, has a docstring
-    with prose and a body besides it; of definitions with one name in one module the first counts.
+    A function counts where it is defined at the level of a module that is neither private nor a test, has a
+    docstring with prose, and a body besides it; of definitions with one name in one module the first counts.
 
     Args:
         files: Python files by their path below the import root (see ``package_files``).
@@ -63,8 +63,8 @@ def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
 def license_of(distribution: str) -> str:
     """SPDX id of a distribution's licence from its metadata; "" where that states none or several."""
     stated = metadata(distribution)
-    if expression := stated.get("License-Expression"):
-        return expression
+    if "License-Expression" in stated:
+        return stated["License-Expression"]
     classifiers = [
         line.split(" :: ")[-1] for line in stated.get_all("Classifier") or [] if line.startswith("License")
     ]
@@ -87,7 +87,8 @@ def _parsed(text: str, path: Path) -> ast.Module:
         return ast.parse(text)
     except SyntaxError as error:
         raise DataError(
-            f"{path}:{error.lineno}: not valid Python here ({error.msg}); install a version of the package for this Python"
+            f"{path}:{error.lineno}: not valid Python here ({error.msg}); "
+            "install a version of the package for this Python"
         ) from error
 
 
@@ -148,7 +149,7 @@ def _prompted(source: str) -> str:
 
 
 def _without_docstring(node: Function, text: str) -> str:
-    """The function's own lines, comments and decorators kept, or its unparsed tree where they cannot be cut."""
+    """The function's own lines with comments and decorators, or its unparsed tree where none can be cut."""
     bare = type(node)(**{**dict(ast.iter_fields(node)), "body": node.body[1:]})
     lines = text.splitlines()
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])

@@ -32,7 +32,7 @@ def read_file(path: Path) -> Records:
     """The records of a .jsonl, .json, .csv or .parquet file.
 
     Raises:
-        DataError: another kind of file, or one that cannot be read as what its name says; also while iterating.
+        DataError: another kind of file, or, also while iterating, one that is not what its name says.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -49,16 +49,15 @@ def read_hub(source: Source, commit: str, key: str) -> Records:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    assert source.hub is not None
     try:
-        dataset = load_dataset(source.hub, name=source.subset, split=source.split, revision=commit)
+        dataset = load_dataset(source.name, name=source.subset, split=source.split, revision=commit)
     except (DatasetsError, ValueError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{key}.hub: {source.hub!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} cannot be "
-            f"loaded ({reason}); mend {key}.subset or {key}.split, or check the network"
+            f"{key}.hub: {source.name!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} "
+            f"cannot be loaded ({reason}); mend {key}.subset or {key}.split, or check the network"
         ) from error
-    records = (Record(f"{source.hub}:{source.split}[{i}]", fields) for i, fields in enumerate(dataset))
+    records = (Record(f"{source.name}:{source.split}[{i}]", fields) for i, fields in enumerate(dataset))
     return Records(list(dataset.column_names), records)
 
 

@@ -18,7 +18,7 @@ def split_rows(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, Spl
     """Remove duplicates, take ``max_rows`` of what is left, and put every group on one side.
 
     Returns:
-        The splits ``train``, ``validation`` and ``test`` (one is empty only if its share is 0), and the report.
+        The splits ``train``, ``validation`` and ``test`` (empty only where the share is 0), and the report.
 
     Raises:
         DataError: a side with a share above 0 came out empty.
@@ -62,8 +62,8 @@ def _refuse_empty(divided: DatasetDict, groups: int, splits: SplitParameters) ->
                 else f"raise parameters.splits.{side} (0 leaves it out on purpose)"
             )
             raise DataError(
-                f"split {side!r} is empty: {total} rows in {groups} groups are too few for its share of {share:.3g}; "
-                f"{advice} or give more rows"
+                f"split {side!r} is empty: {total} rows in {groups} groups are too few for its share of "
+                f"{share:.3g}; {advice} or give more rows"
             )
 
 

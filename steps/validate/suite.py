@@ -3,7 +3,7 @@
 import ast
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,27 +26,35 @@ class Rule:
     name: str
     demand: str
     expectation: "Expectation"
-    detail: Callable[["pd.Series[str]"], str]
+    detail: Callable[[Mapping[str, object]], str]
 
 
 def content_rules(validation: ValidationParameters) -> list[Rule]:
     """The rules that look at one row alone."""
-    import great_expectations.expectations as gxe
+    from great_expectations.expectations.core.expect_column_values_to_be_between import (
+        ExpectColumnValuesToBeBetween,
+    )
+    from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
+        ExpectColumnValuesToBeInSet,
+    )
+    from great_expectations.expectations.core.expect_column_values_to_not_match_regex import (
+        ExpectColumnValuesToNotMatchRegex,
+    )
 
     low, high = validation.min_completion_chars, validation.max_completion_chars
     rules = [
         Rule(
             "instruction_length",
-            f"the instruction has 1 to {validation.max_instruction_chars} characters, not counting outer spaces",
-            gxe.ExpectColumnValuesToBeBetween(
+            f"the instruction has 1 to {validation.max_instruction_chars} characters without outer spaces",
+            ExpectColumnValuesToBeBetween(
                 column="instruction_chars", min_value=1, max_value=validation.max_instruction_chars
             ),
             lambda row: f"{row['instruction_chars']} characters",
         ),
         Rule(
             "completion_length",
-            f"the completion has {low} to {high} characters, not counting outer spaces",
-            gxe.ExpectColumnValuesToBeBetween(column="completion_chars", min_value=low, max_value=high),
+            f"the completion has {low} to {high} characters without outer spaces",
+            ExpectColumnValuesToBeBetween(column="completion_chars", min_value=low, max_value=high),
             lambda row: f"{row['completion_chars']} characters",
         ),
     ]
@@ -55,8 +63,8 @@ def content_rules(validation: ValidationParameters) -> list[Rule]:
             Rule(
                 "completion_parses",
                 "the completion is valid Python",
-                gxe.ExpectColumnValuesToBeInSet(column="syntax_error", value_set=[""]),
-                lambda row: row["syntax_error"],
+                ExpectColumnValuesToBeInSet(column="syntax_error", value_set=[""]),
+                lambda row: str(row["syntax_error"]),
             )
         )
     if validation.no_markdown_fence:
@@ -64,7 +72,7 @@ def content_rules(validation: ValidationParameters) -> list[Rule]:
             Rule(
                 "no_markdown_fence",
                 "no line of the completion starts with a ``` fence",
-                gxe.ExpectColumnValuesToNotMatchRegex(column="completion", regex=FENCE),
+                ExpectColumnValuesToNotMatchRegex(column="completion", regex=FENCE),
                 lambda row: "a line starts with ```",
             )
         )
@@ -73,10 +81,8 @@ def content_rules(validation: ValidationParameters) -> list[Rule]:
             Rule(
                 "license_allowed",
                 f"the licence is one of {', '.join(validation.allowed_licenses)}",
-                gxe.ExpectColumnValuesToBeInSet(
-                    column="license", value_set=list(validation.allowed_licenses)
-                ),
-                lambda row: row["license"] or "the source states none",
+                ExpectColumnValuesToBeInSet(column="license", value_set=list(validation.allowed_licenses)),
+                lambda row: str(row["license"] or "the source states none"),
             )
         )
     return rules
@@ -84,18 +90,20 @@ def content_rules(validation: ValidationParameters) -> list[Rule]:
 
 def uniqueness_rule() -> Rule:
     """The rule that compares rows: of rows with equal texts the first is kept."""
-    import great_expectations.expectations as gxe
+    from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
+        ExpectColumnValuesToBeInSet,
+    )
 
     return Rule(
         "row_is_unique",
         "no earlier row that is kept has the same instruction and completion",
-        gxe.ExpectColumnValuesToBeInSet(column="same_as", value_set=[""]),
+        ExpectColumnValuesToBeInSet(column="same_as", value_set=[""]),
         lambda row: f"same texts as {row['same_as']}",
     )
 
 
 def with_derived_columns(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The frame with the columns that rules judge: lengths without outer spaces, and the syntax error or ""."""
+    """The frame with columns that rules judge: lengths without outer spaces, and the syntax error or ""."""
     return frame.assign(
         instruction_chars=[len(text.strip()) for text in frame["instruction"]],
         completion_chars=[len(text.strip()) for text in frame["completion"]],
