@@ -106,7 +106,7 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], about: str)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel(about)
     axes.set_ylabel("rows")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(labelsize=9)
     if len(series) > 1:
         axes.legend(frameon=False)

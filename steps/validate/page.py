@@ -14,7 +14,7 @@ def draw(report: "ValidationReport") -> Page:
     share = report.quarantined / max(report.rows, 1)
     return Page(
         title="Validate: which rows are fit for training",
-        lead="Every row was checked against every rule; one that broke a rule is in quarantine with its reasons.",
+        lead="Every row was checked against every rule; those that broke one are quarantined with reasons.",
         tiles=[
             Tile("Rows in", f"{report.rows:,}"),
             Tile("Kept", f"{report.kept:,}", f"{1 - share:.1%}"),
