@@ -73,7 +73,7 @@ def map_row(record: Mapping[str, object], chosen: Mapping[str, str]) -> RowTexts
     completion = _text(values, chosen, "completion")
     for ours, text in (("instruction", instruction), ("completion", completion)):
         if not text.strip():
-            raise UnreadableRow(f"no {ours}: column {chosen[ours]!r} is empty or missing")
+            raise UnreadableRow(f"no {ours}: column {chosen.get(ours, ours)!r} is empty or missing")
     extra = _text(values, chosen, "input")
     return RowTexts(
         instruction=f"{instruction}\n\n{extra}" if extra.strip() else instruction,

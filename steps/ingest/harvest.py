@@ -1,6 +1,7 @@
 """Makes rows of the documented functions of a package, from its source alone: nothing is imported."""
 
 import ast
+import copy
 import doctest
 import inspect
 import re
@@ -93,7 +94,7 @@ def _parsed(text: str, path: Path) -> ast.Module:
 
 
 def _functions(body: list[ast.stmt]) -> Iterator[Function]:
-    """Functions of a module, also those that it defines under ``if`` or ``try``."""
+    """Functions of a module, also those that it defines under ``if`` or ``try``, fall-backs last."""
     for node in body:
         if isinstance(node, Function):
             yield node
@@ -101,12 +102,12 @@ def _functions(body: list[ast.stmt]) -> Iterator[Function]:
             yield from _functions([*node.body, *node.orelse])
         elif isinstance(node, ast.Try):
             handlers = [line for handler in node.handlers for line in handler.body]
-            yield from _functions([*node.body, *handlers, *node.orelse])
+            yield from _functions([*node.body, *node.orelse, *handlers])
 
 
 def _documented(node: Function, module: str, text: str) -> DocumentedFunction | None:
     docstring = ast.get_docstring(node, clean=False)
-    if node.name.startswith("_") or docstring is None or len(node.body) < 2:
+    if node.name.startswith("_") or docstring is None or all(map(_does_nothing, node.body[1:])):
         return None
     docstring = inspect.cleandoc(docstring)
     prose = _prose(docstring)
@@ -118,6 +119,10 @@ def _documented(node: Function, module: str, text: str) -> DocumentedFunction | 
         completion=_without_docstring(node, text),
         tests=_doctests(docstring),
     )
+
+
+def _does_nothing(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
 
 
 def _signature(node: Function) -> str:
@@ -150,7 +155,8 @@ def _prompted(source: str) -> str:
 
 def _without_docstring(node: Function, text: str) -> str:
     """The function's own lines with comments and decorators, or its unparsed tree where none can be cut."""
-    bare = type(node)(**{**dict(ast.iter_fields(node)), "body": node.body[1:]})
+    bare = copy.copy(node)
+    bare.body = node.body[1:]
     lines = text.splitlines()
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     after = lines[node.body[0].end_lineno : node.end_lineno]

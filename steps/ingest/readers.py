@@ -81,6 +81,8 @@ def _json_record(text: str, location: str) -> Record:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         return Record(location, {}, f"not valid JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting without end
+        return Record(location, {}, f"not readable JSON: {error}")
     return _as_record(value, location)
 
 
@@ -108,31 +110,30 @@ def _read_json(path: Path) -> Records:
 
 
 def _read_csv(path: Path) -> Records:
-    with path.open("rb") as stream:
-        header = _decoded(stream.readline(), f"{path}:1").removeprefix("\ufeff")
-    return Records(next(csv.reader([header]), []), _csv_records(path))
+    rows = _csv_rows(path)
+    _, header = next(rows, (1, []))
+    return Records(header, (_csv_record(header, cells, f"{path}:{line}") for line, cells in rows if cells))
 
 
-def _csv_records(path: Path) -> Iterator[Record]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Every row and the line that it starts on; strict, since an open quote would swallow what follows."""
+    line = 1
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        start = 2
+        reader = csv.reader(stream, strict=True)
         try:
-            for fields in reader:
-                yield _csv_record(fields, f"{path}:{start}")
-                start = reader.line_num + 1
+            for cells in reader:
+                yield line, cells
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{path}:{start}: not valid CSV: {error}; mend the file") from error
+            raise DataError(f"{path}:{line}: not valid CSV: {error}; mend the file") from error
         except UnicodeDecodeError as error:
-            raise DataError(_not_utf8(f"{path}:{start}", error)) from error
+            raise DataError(_not_utf8(str(path), error)) from error
 
 
-def _csv_record(fields: dict[str | Any, str | Any], location: str) -> Record:
-    if None in fields:
-        return Record(location, {}, "more cells than the header has columns")
-    if None in fields.values():
-        return Record(location, {}, "fewer cells than the header has columns")
-    return Record(location, fields)
+def _csv_record(header: list[str], cells: list[str], location: str) -> Record:
+    if len(cells) != len(header):
+        return Record(location, {}, f"{len(cells)} cells under a header of {len(header)}")
+    return Record(location, dict(zip(header, cells, strict=True)))
 
 
 def _read_parquet(path: Path) -> Records:

@@ -25,7 +25,7 @@ def split_rows(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, Spl
     """
     distinct, removed = first_of_each(rows)
     used = _subset(rows, distinct, splits)
-    groups = rows["group"]
+    groups = list(rows["group"])
     positions: dict[str, list[int]] = {side: [] for side in SIDES}
     for position in used:
         positions[side_of(groups[position], splits)].append(position)
@@ -38,7 +38,7 @@ def _subset(rows: Dataset, positions: list[int], splits: SplitParameters) -> lis
     """The positions of the ``max_rows`` rows whose hash is smallest, in their old order."""
     if splits.max_rows is None or len(positions) <= splits.max_rows:
         return positions
-    row_ids = rows["row_id"]
+    row_ids = list(rows["row_id"])
     return sorted(
         sorted(positions, key=lambda position: unit_hash(splits.seed, row_ids[position]))[: splits.max_rows]
     )
@@ -70,7 +70,7 @@ def _refuse_empty(divided: DatasetDict, groups: int, splits: SplitParameters) ->
 def _report(
     rows: Dataset, divided: DatasetDict, removed: list[tuple[int, int]], unused: int, splits: SplitParameters
 ) -> SplitReport:
-    locations = rows["location"]
+    locations = list(rows["location"])
     return SplitReport(
         rows=len(rows),
         duplicates=len(removed),

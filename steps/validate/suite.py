@@ -12,6 +12,7 @@ from steps.validate.params import ValidationParameters
 
 if TYPE_CHECKING:
     import pandas as pd
+    from great_expectations.datasource.fluent.interfaces import Batch
     from great_expectations.expectations.expectation import Expectation
 
 FENCE = r"(?m)^\s*```"
@@ -124,43 +125,49 @@ def syntax_error(text: str) -> str:
             warnings.simplefilter("ignore")  # an odd escape sequence is not an error
             ast.parse(text)
     except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}"
+        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     except (
         ValueError,
         RecursionError,
         MemoryError,
-    ) as error:  # a NUL character; nesting that the parser gives up on
+    ) as error:  # a null character; nesting that the parser gives up on
         return str(error) or "nested too deeply for Python's parser"
     return ""
 
 
 def broken_rules(frame: "pd.DataFrame", rules: list[Rule]) -> dict[str, list[int]]:
     """For each rule the positions of the rows that break it, found by Great Expectations."""
-    import great_expectations as gx
-
-    for rule in rules:
-        rule.expectation.meta = {"rule": rule.name}
     with _quiet():
         batch = _batch(frame)
-        result = batch.validate(
-            gx.ExpectationSuite(name="rules", expectations=[rule.expectation for rule in rules]),
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [POSITION]},
-        )
-    found: dict[str, list[int]] = {}
-    for outcome in result.results:
-        name = outcome.expectation_config.meta["rule"]
-        if "unexpected_index_list" not in outcome.result and not outcome.success:
-            raise RuntimeError(f"rule {name} could not be judged: {outcome.exception_info}")
-        found[name] = sorted(int(bad[POSITION]) for bad in outcome.result.get("unexpected_index_list") or [])
-    return found
+        return {rule.name: _bad_positions(batch, rule) for rule in rules}
 
 
-def _batch(frame: "pd.DataFrame"):  # type: ignore[no-untyped-def]  # GX's batch type is not public
+def _bad_positions(batch: "Batch", rule: Rule) -> list[int]:
+    outcome = batch.validate(
+        rule.expectation,
+        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [POSITION]},
+    )
+    if "unexpected_index_list" in outcome.result:
+        return sorted(int(bad[POSITION]) for bad in outcome.result["unexpected_index_list"] or [])
+    if not outcome.success:  # the expectation itself failed, which Great Expectations reports as a bad result
+        raise RuntimeError(f"rule {rule.name} could not be judged: {outcome.exception_info}")
+    return []
+
+
+def _batch(frame: "pd.DataFrame") -> "Batch":
+    """The frame in a context that lives in memory alone, without progress bars or a documentation site."""
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
     return asset.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
 
