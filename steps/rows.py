@@ -1,6 +1,14 @@
 """The columns of a row from ingestion to evaluation."""
 
-from datasets import Features, List, Value
+import hashlib
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+import pyarrow as pa
+from datasets import Dataset, Features, List, Value
+
+BATCH_ROWS = 1000
+"""Rows that are turned into Arrow together; decides memory and speed, never the result."""
 
 ROW_FEATURES = Features(
     {
@@ -11,13 +19,32 @@ ROW_FEATURES = Features(
         "license": Value("string"),  # SPDX id where the source states one, else ""
         "instruction": Value("string"),
         "completion": Value("string"),
-        "tests": List(Value("string")),  # doctests or assert statements; empty where the source has none
+        "tests": List(
+            Value("string")
+        ),  # one doctest session or assert statements each; empty where there is none
     }
 )
 
 QUARANTINE_FEATURES = Features(
     {
-        **{name: ROW_FEATURES[name] for name in ("row_id", "source", "location", "instruction", "completion")},
+        **{
+            name: ROW_FEATURES[name] for name in ("row_id", "source", "location", "instruction", "completion")
+        },
         "reasons": List(Value("string")),  # every rule that the row broke
     }
 )
+
+
+def row_id_of(instruction: str, completion: str) -> str:
+    """First 16 hexadecimal digits of SHA-256 over both texts: equal texts are the same row, whatever the source."""
+    return hashlib.sha256(f"{instruction}\0{completion}".encode()).hexdigest()[:16]
+
+
+def table_of(rows: Iterable[Mapping[str, object]], features: Features) -> Dataset:
+    """The rows as a data set; at most :data:`BATCH_ROWS` of them are Python objects at a time."""
+    schema = features.arrow_schema
+    waiting = iter(rows)
+    batches = []
+    while batch := list(islice(waiting, BATCH_ROWS)):
+        batches.append(pa.Table.from_pylist(batch, schema=schema))
+    return Dataset(pa.concat_tables(batches) if batches else schema.empty_table())

@@ -1,0 +1,166 @@
+"""Makes rows of the documented functions of an installed package, from its source alone: nothing is imported."""
+
+import ast
+import doctest
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import metadata
+from pathlib import Path
+
+from steps.errors import DataError
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+EXAMPLES_HEADING = re.compile(
+    r"(?:for )?(?:examples?|usage|doctests?)(?: usage)?\s*:*\s*(?:\n[-=~]+)?", re.IGNORECASE
+)
+SPDX_OF_CLASSIFIER = {
+    "MIT License": "MIT",
+    "BSD License": "BSD-3-Clause",  # the classifier does not say which BSD licence; nearly all are this one
+    "Apache Software License": "Apache-2.0",
+    "ISC License (ISCL)": "ISC",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+    "The Unlicense (Unlicense)": "Unlicense",
+}
+
+
+@dataclass(frozen=True)
+class DocumentedFunction:
+    """One public function: what its docstring asks for, and its source without that docstring."""
+
+    qualified_name: str
+    instruction: str
+    completion: str
+    tests: tuple[str, ...]
+
+
+def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
+    """The documented public functions of a package, in the order of its files and of their lines.
+
+    A function counts where it is defined at the level of a module that is neither private nor a test, has a docstring
+    with prose and a body besides it; of definitions with one name in one module the first counts.
+
+    Args:
+        files: Python files by their path below the import root (see ``package_files``).
+    """
+    for name, path in files.items():
+        parts = Path(name).with_suffix("").parts
+        module = [part for part in parts if part != "__init__"]
+        if any(_is_left_out(part) for part in module):
+            continue
+        text = _source(path)
+        seen = set()
+        for node in _functions(_parsed(text, path).body):
+            if node.name not in seen and (found := _documented(node, ".".join(module), text)) is not None:
+                seen.add(node.name)
+                yield found
+
+
+def license_of(distribution: str) -> str:
+    """SPDX id of a distribution's licence from its metadata; "" where that states none or several."""
+    stated = metadata(distribution)
+    if expression := stated.get("License-Expression"):
+        return expression
+    classifiers = [
+        line.split(" :: ")[-1] for line in stated.get_all("Classifier") or [] if line.startswith("License")
+    ]
+    return SPDX_OF_CLASSIFIER.get(classifiers[0], "") if len(classifiers) == 1 else ""
+
+
+def _is_left_out(part: str) -> bool:
+    return part.startswith(("_", "test_")) or part in {"tests", "test", "conftest"}
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason}); this package cannot be harvested") from error
+
+
+def _parsed(text: str, path: Path) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: not valid Python here ({error.msg}); install a version of the package for this Python"
+        ) from error
+
+
+def _functions(body: list[ast.stmt]) -> Iterator[Function]:
+    """Functions of a module, also those that it defines under ``if`` or ``try``."""
+    for node in body:
+        if isinstance(node, Function):
+            yield node
+        elif isinstance(node, ast.If):
+            yield from _functions([*node.body, *node.orelse])
+        elif isinstance(node, ast.Try):
+            handlers = [line for handler in node.handlers for line in handler.body]
+            yield from _functions([*node.body, *handlers, *node.orelse])
+
+
+def _documented(node: Function, module: str, text: str) -> DocumentedFunction | None:
+    docstring = ast.get_docstring(node, clean=False)
+    if node.name.startswith("_") or docstring is None or len(node.body) < 2:
+        return None
+    docstring = inspect.cleandoc(docstring)
+    prose = _prose(docstring)
+    if not prose:
+        return None
+    return DocumentedFunction(
+        qualified_name=f"{module}.{node.name}",
+        instruction=f"Write a Python function `{_signature(node)}`.\n\n{prose}",
+        completion=_without_docstring(node, text),
+        tests=_doctests(docstring),
+    )
+
+
+def _signature(node: Function) -> str:
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{node.name}({ast.unparse(node.args)}){returns}"
+
+
+def _prose(docstring: str) -> str:
+    """What the docstring says before its first example, without a heading for the examples."""
+    paragraphs = re.split(r"\n\s*\n", docstring.split(">>>", maxsplit=1)[0].strip())
+    while paragraphs and EXAMPLES_HEADING.fullmatch(paragraphs[-1].strip()):
+        paragraphs.pop()
+    return "\n\n".join(paragraphs).strip()
+
+
+def _doctests(docstring: str) -> tuple[str, ...]:
+    """The examples as one session, since later ones use the names of earlier ones."""
+    try:
+        examples = doctest.DocTestParser().get_examples(docstring)
+    except ValueError:  # malformed examples prove nothing
+        return ()
+    session = "".join(_prompted(example.source) + example.want for example in examples)
+    return (session,) if session else ()
+
+
+def _prompted(source: str) -> str:
+    first, *rest = source.splitlines()
+    return "\n".join([f">>> {first}", *(f"... {line}".rstrip() for line in rest)]) + "\n"
+
+
+def _without_docstring(node: Function, text: str) -> str:
+    """The function's own lines, comments and decorators kept, or its unparsed tree where they cannot be cut."""
+    bare = type(node)(**{**dict(ast.iter_fields(node)), "body": node.body[1:]})
+    lines = text.splitlines()
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    after = lines[node.body[0].end_lineno : node.end_lineno]
+    while after and not after[0].strip():
+        after.pop(0)
+    cut = textwrap.dedent("\n".join([*lines[first - 1 : node.body[0].lineno - 1], *after]))
+    return cut if _same_code(cut, bare) else ast.unparse(bare)
+
+
+def _same_code(text: str, node: Function) -> bool:
+    try:
+        return ast.dump(ast.parse(text)) == ast.dump(ast.Module(body=[node], type_ignores=[]))
+    except SyntaxError:
+        return False
