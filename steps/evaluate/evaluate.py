@@ -1,0 +1,89 @@
+"""Base and tuned on the same prompts, in one process: the adapter is switched off and on."""
+
+import time
+from pathlib import Path
+
+from datasets import Dataset
+
+from steps.errors import DataError
+from steps.evaluate.generate import Answer, generate_answers
+from steps.evaluate.grade import GRADES, grade
+from steps.evaluate.losses import completion_losses
+from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.report import EvaluationReport, Sample
+from steps.evaluate.statistics import compare_losses, compare_shares
+from steps.format.tokenizer import load_tokenizer
+from steps.quantize.device import describe_device
+from steps.quantize.load import load_quantized
+
+
+def evaluate_adapter(
+    test: Dataset, model_folder: Path, adapter_folder: Path, tokenizer_folder: Path, evaluation: EvaluationParameters
+) -> EvaluationReport:
+    """Compare the 4-bit base model with and without the adapter.
+
+    Args:
+        test: rows that were not trained on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
+        model_folder: the 4-bit model.
+        adapter_folder: the adapter, PEFT layout.
+        tokenizer_folder: the tokenizer.
+        evaluation: how much is measured.
+
+    Raises:
+        DataError: there is no test row.
+    """
+    from peft import PeftModel
+
+    if not len(test):
+        raise DataError("the test split has no row that fits prompt.max_length; raise splits.test or prompt.max_length")
+    start = time.monotonic()
+    device = describe_device()
+    tokenizer = load_tokenizer(tokenizer_folder)
+    model = PeftModel.from_pretrained(load_quantized(model_folder, device), str(adapter_folder))
+
+    measured = test.select(range(min(evaluation.max_loss_rows, len(test))))
+    losses = [
+        completion_losses(model, measured, evaluation.batch_size, adapter=adapter) for adapter in (False, True)
+    ]
+    asked = test.select(range(min(evaluation.max_prompts, len(test))))
+    answers = [
+        generate_answers(
+            model, tokenizer, asked, evaluation.max_new_tokens, evaluation.batch_size, adapter=adapter
+        )
+        for adapter in (False, True)
+    ]
+    base_grades, tuned_grades = ([grade(answer) for answer in side] for side in answers)
+    shares = [
+        compare_shares(
+            name, [one[name] for one in base_grades], [one[name] for one in tuned_grades], evaluation.confidence
+        )
+        for name in GRADES
+    ]
+    return EvaluationReport(
+        figures=[*compare_losses(losses[0], losses[1], evaluation.confidence), *shares],
+        samples=_samples(asked, answers, base_grades, tuned_grades),
+        loss_rows=len(measured),
+        loss_tokens=sum(row.tokens for row in losses[0]),
+        answers=len(asked),
+        confidence=evaluation.confidence,
+        max_new_tokens=evaluation.max_new_tokens,
+        device=device.reason,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _samples(
+    asked: Dataset, answers: list[list[Answer]], base: list[dict[str, bool]], tuned: list[dict[str, bool]]
+) -> list[Sample]:
+    return [
+        Sample(
+            row_id=row["row_id"],
+            instruction=row["instruction"],
+            reference=row["completion"],
+            base_answer=answers[0][index].text,
+            tuned_answer=answers[1][index].text,
+            base_grades=base[index],
+            tuned_grades=tuned[index],
+        )
+        for index, row in enumerate(asked)
+    ]

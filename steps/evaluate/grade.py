@@ -1,0 +1,34 @@
+"""What a generated answer is worth without running it."""
+
+import ast
+import warnings
+
+from steps.evaluate.generate import Answer
+
+GRADES = ("stops", "parses", "only code")
+
+
+def grade(answer: Answer) -> dict[str, bool]:
+    """Grades by name.
+
+    ``stops``: the model ended the answer itself. ``parses``: valid, non-empty Python. ``only code``: parses, does
+    something (a lone word or a text is valid Python too), holds no Markdown fence, and stops.
+    """
+    tree = _parse(answer.text)
+    parses = tree is not None and bool(tree.body)
+    only_code = parses and answer.stopped and "```" not in answer.text and tree is not None and _does_something(tree)
+    return {"stops": answer.stopped, "parses": parses, "only code": only_code}
+
+
+def _parse(text: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of the model's code, not ours
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _does_something(tree: ast.Module) -> bool:
+    inert = (ast.Constant, ast.Name, ast.Tuple, ast.JoinedStr)
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, inert)) for node in tree.body)

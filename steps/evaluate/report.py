@@ -1,0 +1,84 @@
+"""Base against tuned, on the same rows."""
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel
+
+from steps.report import Report
+
+if TYPE_CHECKING:
+    from steps.page import Page
+
+
+class Figure(BaseModel):
+    """One figure of both models; ``low`` and ``high`` bound the difference tuned - base."""
+
+    name: str
+    base: float
+    tuned: float
+    difference: float
+    low: float
+    high: float
+    unit: str
+    better: Literal["lower", "higher"]
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "undecided"]:
+        """Whether the whole interval of the difference lies on one side of zero."""
+        if self.low <= 0 <= self.high:
+            return "undecided"
+        return "better" if (self.high < 0) == (self.better == "lower") else "worse"
+
+    def show(self, value: float) -> str:
+        """A value of this figure as people read it."""
+        return f"{value:.1%}" if self.unit == "share" else f"{value:.3f}"
+
+
+class Sample(BaseModel):
+    """One prompt with both answers and what they are worth."""
+
+    row_id: str
+    instruction: str
+    reference: str
+    base_answer: str
+    tuned_answer: str
+    base_grades: dict[str, bool]
+    tuned_grades: dict[str, bool]
+
+
+class EvaluationReport(Report):
+    """Loss on completions, and grades of greedy answers, for base and tuned."""
+
+    figures: list[Figure]
+    samples: list[Sample]
+    loss_rows: int
+    loss_tokens: int
+    answers: int
+    confidence: float
+    max_new_tokens: int
+    device: str
+    seconds: float
+
+    def figure(self, name: str) -> Figure:
+        """The figure of that name."""
+        return next(figure for figure in self.figures if figure.name == name)
+
+    def metadata(self) -> dict[str, str | int | float | bool]:
+        """Every figure of base and tuned."""
+        values: dict[str, str | int | float | bool] = {}
+        for figure in self.figures:
+            for model, value in (("base", figure.base), ("tuned", figure.tuned)):
+                if math.isfinite(value):
+                    values[f"{model}_{figure.name.replace(' ', '_')}"] = round(value, 4)
+        return values
+
+    def decisive_json(self) -> str:
+        """Everything but the time that it took and the device's description."""
+        return self.model_dump_json(exclude={"seconds", "device"})
+
+    def page(self) -> "Page":
+        """The report as a page."""
+        from steps.evaluate.page import draw
+
+        return draw(self)

@@ -1,0 +1,92 @@
+"""Figures of two models on the same rows, with an interval of their difference."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from steps.evaluate.losses import RowLoss
+from steps.evaluate.report import Figure
+
+RESAMPLES = 10_000
+SEED = 42
+
+
+def compare_losses(base: Sequence[RowLoss], tuned: Sequence[RowLoss], confidence: float) -> list[Figure]:
+    """Loss (nats per completion token) and perplexity (its exponential); intervals by paired bootstrap over rows."""
+    tokens = np.array([row.tokens for row in base], dtype=float)
+    base_nats = np.array([row.nats for row in base])
+    tuned_nats = np.array([row.nats for row in tuned])
+
+    def loss_difference(base: Any, tuned: Any, tokens: Any, axis: int = -1) -> Any:
+        return (tuned - base).sum(axis) / tokens.sum(axis)
+
+    def perplexity_difference(base: Any, tuned: Any, tokens: Any, axis: int = -1) -> Any:
+        total = tokens.sum(axis)
+        return np.exp(tuned.sum(axis) / total) - np.exp(base.sum(axis) / total)
+
+    samples = (base_nats, tuned_nats, tokens)
+    base_loss, tuned_loss = base_nats.sum() / tokens.sum(), tuned_nats.sum() / tokens.sum()
+    return [
+        _figure("loss", base_loss, tuned_loss, _interval(samples, loss_difference, confidence), "nats/token", "lower"),
+        _figure(
+            "perplexity",
+            math.exp(base_loss),
+            math.exp(tuned_loss),
+            _interval(samples, perplexity_difference, confidence),
+            "",
+            "lower",
+        ),
+    ]
+
+
+def compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool], confidence: float) -> Figure:
+    """Share of answers with a grade; interval of the difference by paired bootstrap over prompts."""
+
+    def difference(base: Any, tuned: Any, axis: int = -1) -> Any:
+        return (tuned - base).mean(axis)
+
+    samples = (np.array(base, dtype=float), np.array(tuned, dtype=float))
+    interval = _interval(samples, difference, confidence)
+    return _figure(name, samples[0].mean(), samples[1].mean(), interval, "share", "higher")
+
+
+def _interval(samples: tuple[Any, ...], statistic: Any, confidence: float) -> tuple[float, float]:
+    """Percentile bootstrap (scipy.stats.bootstrap); one row alone says nothing, so its interval is everything."""
+    from scipy.stats import bootstrap
+
+    if len(samples[0]) < 2:
+        return -math.inf, math.inf
+    result = bootstrap(
+        samples,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _figure(
+    name: str,
+    base: float,
+    tuned: float,
+    interval: tuple[float, float],
+    unit: str,
+    better: Literal["lower", "higher"],
+) -> Figure:
+    return Figure(
+        name=name,
+        base=float(base),
+        tuned=float(tuned),
+        difference=float(tuned - base),
+        low=interval[0],
+        high=interval[1],
+        unit=unit,
+        better=better,
+    )

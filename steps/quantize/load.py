@@ -1,0 +1,35 @@
+"""Loading the stored 4-bit model, ready to train on or to evaluate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steps.quantize.device import Device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_quantized(folder: Path, device: Device) -> "PreTrainedModel":
+    """The quantised model on the device, its arithmetic in the device's precision; nothing is quantised again."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, device_map=device.map, dtype=device.dtype, attn_implementation=device.attention
+    )
+    keep_trainable(model, device)
+    return model
+
+
+def keep_trainable(model: "PreTrainedModel", device: Device) -> None:
+    """Set the arithmetic's type, and keep bitsandbytes from repacking weights on the CPU.
+
+    On processors with avx512_bf16 a forward pass without gradients repacks a 4-bit layer for good, and gradients
+    and merges are wrong from then on (bitsandbytes 0.50).
+    """
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+            module.compute_dtype = device.dtype
+            module.compute_type_is_set = True

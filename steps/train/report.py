@@ -1,0 +1,65 @@
+"""What happened in training."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from steps.report import Report
+
+if TYPE_CHECKING:
+    from steps.page import Page
+
+
+class TrainedStep(BaseModel):
+    """One optimiser step: loss in nats per trained token."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+class Measurement(BaseModel):
+    """Validation loss after an optimiser step, in nats per trained token."""
+
+    step: int
+    loss: float
+
+
+class TrainingReport(Report):
+    """The course of the training and what it took."""
+
+    steps: list[TrainedStep]
+    validation: list[Measurement]
+    best_step: int
+    stopped: str
+    planned_steps: int
+    blocks: int
+    tokens_per_step: int
+    trainable_parameters: int
+    total_parameters: int
+    initial_adapter_sha256: str
+    device: str
+    seconds: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+    parameters: dict[str, object]
+
+    def metadata(self) -> dict[str, str | int | float | bool]:
+        """Losses, steps, speed and memory."""
+        values: dict[str, str | int | float | bool] = {
+            "final_train_loss": round(self.steps[-1].loss, 4),
+            "steps": len(self.steps),
+            "best_step": self.best_step,
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "peak_memory_gib": round(self.peak_memory_bytes / 2**30, 2),
+        }
+        if self.validation:
+            values["best_validation_loss"] = round(min(point.loss for point in self.validation), 4)
+        return values
+
+    def page(self) -> "Page":
+        """The report as a page."""
+        from steps.train.page import draw
+
+        return draw(self)
