@@ -32,4 +32,5 @@ def ingest(
     """Read the locked sources; rows that cannot be read are set aside with their location and reason."""
     from steps.ingest.ingest import ingest_sources
 
-    return ingest_sources(data, data_lock)
+    rows, unreadable, report = ingest_sources(data, data_lock)
+    return rows, unreadable, report  # ZenML sees several outputs only in a literal tuple

@@ -11,7 +11,7 @@ class Columns(Parameters):
     """Names that a source gives to our columns; None takes the first known name that the source has.
 
     Known names: instruction (also question, prompt, text), input (context), completion (output, response, answer,
-    code), tests (test_list), license.
+    code), tests (test_list), group (else rows that ask the same are one group), license.
     """
 
     instruction: str | None = None

@@ -27,4 +27,5 @@ def split(
     """Divide the rows into train, validation and test, duplicates removed."""
     from steps.split.split import split_rows
 
-    return split_rows(rows, splits)
+    divided, report = split_rows(rows, splits)
+    return divided, report  # ZenML sees several outputs only in a literal tuple

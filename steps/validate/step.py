@@ -31,4 +31,5 @@ def validate(
     """Check every row against the rules; quarantine those that break one, with all reasons."""
     from steps.validate.validate import validate_rows
 
-    return validate_rows(raw_rows, validation)
+    rows, quarantine, report = validate_rows(raw_rows, validation)
+    return rows, quarantine, report  # ZenML sees several outputs only in a literal tuple

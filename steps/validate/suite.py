@@ -137,9 +137,8 @@ def syntax_error(text: str) -> str:
 
 def broken_rules(frame: "pd.DataFrame", rules: list[Rule]) -> dict[str, list[int]]:
     """For each rule the positions of the rows that break it, found by Great Expectations."""
-    with _quiet():
-        batch = _batch(frame)
-        return {rule.name: _bad_positions(batch, rule) for rule in rules}
+    batch = _batch(frame)
+    return {rule.name: _bad_positions(batch, rule) for rule in rules}
 
 
 def _bad_positions(batch: "Batch", rule: Rule) -> list[int]:
@@ -173,8 +172,8 @@ def _batch(frame: "pd.DataFrame") -> "Batch":
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Great Expectations announces each validation at INFO; what it finds is in our report."""
+def quiet() -> Iterator[None]:
+    """Great Expectations logs pages of INFO when it is imported and used; what it finds is in our report."""
     logger = logging.getLogger("great_expectations")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,5 +1,7 @@
 """Checks every row against the rules and keeps the good ones."""
 
+from typing import TYPE_CHECKING
+
 from datasets import Dataset
 
 from steps.errors import DataError
@@ -12,10 +14,14 @@ from steps.validate.suite import (
     Rule,
     broken_rules,
     content_rules,
+    quiet,
     uniqueness_rule,
     with_derived_columns,
     with_same_as,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLES_PER_RULE = 3
 SHOWN_CHARS = 600
@@ -36,6 +42,18 @@ def validate_rows(
     columns = ["row_id", "location", "license", "instruction", "completion"]
     frame = rows.select_columns(columns).to_pandas().assign(**{POSITION: range(len(rows))})
     frame = with_derived_columns(frame)
+    with quiet():
+        rules, broken, reasons = _judge(frame, validation)
+    kept, quarantine = separate(rows, reasons)
+    report = _report(rules, broken, kept, quarantine)
+    _refuse_bad_data(report, validation.max_quarantine_share)
+    return kept, quarantine, report
+
+
+def _judge(
+    frame: "pd.DataFrame", validation: ValidationParameters
+) -> tuple[list[Rule], dict[str, list[int]], dict[int, list[str]]]:
+    """The rules, the positions of the rows that break each, and the reasons by position."""
     rules = content_rules(validation)
     broken = broken_rules(frame, rules)
     reasons = reasons_of(frame, rules, broken)
@@ -44,10 +62,7 @@ def validate_rows(
     unique = uniqueness_rule()
     copies = broken_rules(left, [unique])
     reasons |= reasons_of(left, [unique], copies)
-    kept, quarantine = separate(rows, reasons)
-    report = _report([*rules, unique], {**broken, **copies}, kept, quarantine)
-    _refuse_bad_data(report, validation.max_quarantine_share)
-    return kept, quarantine, report
+    return [*rules, unique], broken | copies, reasons
 
 
 def _report(
