@@ -1,7 +1,7 @@
 """Self-contained report pages: inline CSS, inline SVG, no script, light and dark, readable on a phone."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -74,6 +74,10 @@ def _template() -> "Template":
     return environment.get_template("page.html")
 
 
+COLOURS = ("#3f83c8", "#d9822b", "#4f9d69", "#b0578d")
+"""Colours of data that can be told from each other on white and on black."""
+
+
 def figure(width: float = 7.0, height: float = 2.6) -> tuple["Figure", "Axes"]:
     """An empty figure, in inches, whose lines and text follow the page's colours, light or dark."""
     from matplotlib.figure import Figure
@@ -84,13 +88,43 @@ def figure(width: float = 7.0, height: float = 2.6) -> tuple["Figure", "Axes"]:
     return drawing, axes
 
 
+def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], about: str) -> str:
+    """Bars beside each other for each label, one colour a series, as an SVG element.
+
+    Args:
+        labels: names of the places on the horizontal axis.
+        series: heights at these places by the name that the legend shows.
+        about: name of the horizontal axis, with its unit.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    drawing, axes = figure()
+    width = 0.84 / len(series)
+    for number, (name, heights) in enumerate(series.items()):
+        places = [place + (number - (len(series) - 1) / 2) * width for place in range(len(labels))]
+        axes.bar(places, heights, width, label=name, color=COLOURS[number])
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlabel(about)
+    axes.set_ylabel("rows")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.tick_params(labelsize=9)
+    if len(series) > 1:
+        axes.legend(frameon=False)
+    return svg(drawing)
+
+
 def svg(drawing: "Figure") -> str:
-    """The figure as an SVG element whose black parts take the page's text colour."""
+    """The figure as an SVG element whose black parts take the page's text colour.
+
+    Matplotlib writes black strokes as ``#000000`` and leaves black fills out, text among them, since black is
+    SVG's default; so the whole element gets the text's colour as its default fill.
+    """
     from matplotlib import rc_context
 
     text = io.StringIO()
-    with rc_context({"svg.hashsalt": "page", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with rc_context({"svg.hashsalt": "page", "svg.fonttype": "none"}):
+        drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
     element = text.getvalue()
-    element = element[element.index("<svg") :]
-    return element.replace("#000000", "currentColor").replace("fill: #262626", "fill: currentColor")
+    element = element[element.index("<svg") :].replace("#000000", "currentColor")
+    return element.replace("<svg", '<svg role="img" fill="currentColor"', 1)

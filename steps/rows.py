@@ -36,7 +36,7 @@ QUARANTINE_FEATURES = Features(
 
 
 def row_id_of(instruction: str, completion: str) -> str:
-    """First 16 hexadecimal digits of SHA-256 over both texts: equal texts are the same row, whatever the source."""
+    """First 16 hexadecimal digits of SHA-256 over both texts: equal texts are one row in any source."""
     return hashlib.sha256(f"{instruction}\0{completion}".encode()).hexdigest()[:16]
 
 

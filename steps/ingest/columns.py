@@ -66,14 +66,14 @@ def map_row(record: Mapping[str, object], chosen: Mapping[str, str]) -> RowTexts
     """The texts of one row.
 
     Raises:
-        UnreadableRow: instruction or completion is missing, empty or not text, or another field has a wrong type.
+        UnreadableRow: instruction or completion is missing or empty, or a field is not text.
     """
     values = {ours: record.get(theirs) for ours, theirs in chosen.items()}
     instruction = _text(values, chosen, "instruction")
     completion = _text(values, chosen, "completion")
     for ours, text in (("instruction", instruction), ("completion", completion)):
         if not text.strip():
-            raise UnreadableRow(f"no {ours}: column {chosen[ours]!r} is empty or missing")
+            raise UnreadableRow(f"no {ours}: column {chosen.get(ours, ours)!r} is empty or missing")
     extra = _text(values, chosen, "input")
     return RowTexts(
         instruction=f"{instruction}\n\n{extra}" if extra.strip() else instruction,

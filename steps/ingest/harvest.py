@@ -1,6 +1,7 @@
-"""Makes rows of the documented functions of an installed package, from its source alone: nothing is imported."""
+"""Makes rows of the documented functions of a package, from its source alone: nothing is imported."""
 
 import ast
+import copy
 import doctest
 import inspect
 import re
@@ -41,8 +42,8 @@ class DocumentedFunction:
 def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
     """The documented public functions of a package, in the order of its files and of their lines.
 
-    A function counts where it is defined at the level of a module that is neither private nor a test, has a docstring
-    with prose and a body besides it; of definitions with one name in one module the first counts.
+    A function counts where it is defined at the level of a module that is neither private nor a test, has a
+    docstring with prose, and a body besides it; of definitions with one name in one module the first counts.
 
     Args:
         files: Python files by their path below the import root (see ``package_files``).
@@ -63,8 +64,8 @@ def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
 def license_of(distribution: str) -> str:
     """SPDX id of a distribution's licence from its metadata; "" where that states none or several."""
     stated = metadata(distribution)
-    if expression := stated.get("License-Expression"):
-        return expression
+    if "License-Expression" in stated:
+        return stated["License-Expression"]
     classifiers = [
         line.split(" :: ")[-1] for line in stated.get_all("Classifier") or [] if line.startswith("License")
     ]
@@ -87,12 +88,13 @@ def _parsed(text: str, path: Path) -> ast.Module:
         return ast.parse(text)
     except SyntaxError as error:
         raise DataError(
-            f"{path}:{error.lineno}: not valid Python here ({error.msg}); install a version of the package for this Python"
+            f"{path}:{error.lineno}: not valid Python here ({error.msg}); "
+            "install a version of the package for this Python"
         ) from error
 
 
 def _functions(body: list[ast.stmt]) -> Iterator[Function]:
-    """Functions of a module, also those that it defines under ``if`` or ``try``."""
+    """Functions of a module, also those that it defines under ``if`` or ``try``, fall-backs last."""
     for node in body:
         if isinstance(node, Function):
             yield node
@@ -100,12 +102,12 @@ def _functions(body: list[ast.stmt]) -> Iterator[Function]:
             yield from _functions([*node.body, *node.orelse])
         elif isinstance(node, ast.Try):
             handlers = [line for handler in node.handlers for line in handler.body]
-            yield from _functions([*node.body, *handlers, *node.orelse])
+            yield from _functions([*node.body, *node.orelse, *handlers])
 
 
 def _documented(node: Function, module: str, text: str) -> DocumentedFunction | None:
     docstring = ast.get_docstring(node, clean=False)
-    if node.name.startswith("_") or docstring is None or len(node.body) < 2:
+    if node.name.startswith("_") or docstring is None or all(map(_does_nothing, node.body[1:])):
         return None
     docstring = inspect.cleandoc(docstring)
     prose = _prose(docstring)
@@ -117,6 +119,10 @@ def _documented(node: Function, module: str, text: str) -> DocumentedFunction | 
         completion=_without_docstring(node, text),
         tests=_doctests(docstring),
     )
+
+
+def _does_nothing(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
 
 
 def _signature(node: Function) -> str:
@@ -148,8 +154,9 @@ def _prompted(source: str) -> str:
 
 
 def _without_docstring(node: Function, text: str) -> str:
-    """The function's own lines, comments and decorators kept, or its unparsed tree where they cannot be cut."""
-    bare = type(node)(**{**dict(ast.iter_fields(node)), "body": node.body[1:]})
+    """The function's own lines with comments and decorators, or its unparsed tree where none can be cut."""
+    bare = copy.copy(node)
+    bare.body = node.body[1:]
     lines = text.splitlines()
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     after = lines[node.body[0].end_lineno : node.end_lineno]

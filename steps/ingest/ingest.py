@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
@@ -22,7 +23,7 @@ from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, row_id_of, table_of
 SHOWN = 10
 """Unreadable rows that the report and the error name."""
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def ingest_sources(data: DataParameters, data_lock: DataLock) -> tuple[Dataset, Dataset, IngestReport]:
@@ -32,8 +33,8 @@ def ingest_sources(data: DataParameters, data_lock: DataLock) -> tuple[Dataset, 
         Rows (``ROW_FEATURES``), unreadable rows (``QUARANTINE_FEATURES``) and the report.
 
     Raises:
-        DataError: a source changed since it was locked, cannot be read or has no row, or more rows are unreadable
-            than ``max_bad_share`` admits.
+        DataError: a source changed since it was locked, cannot be read or has no row, or more rows are
+            unreadable than ``max_bad_share`` admits.
     """
     tables, unreadable, described = [], [], []
     for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True)):
@@ -123,7 +124,7 @@ def _unreadable(source: Source, record: Record, chosen: dict[str, str], reason: 
         "source": source.name,
         "location": record.location,
         **shown,
-        "reasons": [reason],
+        "reasons": [reason],  # the first thing that is wrong; nothing after it was read
     }
 
 
@@ -131,18 +132,12 @@ def _refuse_many_unreadable(readable: int, unreadable: list[Row], limit: float) 
     share = len(unreadable) / max(readable + len(unreadable), 1)
     if share <= limit:
         return
-    first = "; ".join(f"{row['location']}: {_reason(row)}" for row in unreadable[:3])
+    first = "; ".join(f"{row['location']}: {row['reasons'][0]}" for row in unreadable[:3])
     more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
     raise DataError(
-        f"{first}{more}: {len(unreadable)} of {readable + len(unreadable)} rows are unreadable ({share:.1%}) and "
-        f"parameters.data.max_bad_share admits {limit:.1%}; mend the rows or raise it"
+        f"{first}{more}: {len(unreadable)} of {readable + len(unreadable)} rows are unreadable ({share:.1%}) "
+        f"and parameters.data.max_bad_share admits {limit:.1%}; mend the rows or raise it"
     )
-
-
-def _reason(row: Row) -> str:
-    reasons = row["reasons"]
-    assert isinstance(reasons, list)
-    return str(reasons[0])
 
 
 def _describe(source: Source, lock: LockedSource, table: Dataset, unreadable: int) -> IngestedSource:
@@ -167,5 +162,5 @@ def _report(rows: Dataset, unreadable: list[Row], described: list[IngestedSource
         with_tests=sum(source.with_tests for source in described),
         instruction_chars=lengths_of(rows["instruction"]),
         completion_chars=lengths_of(rows["completion"]),
-        unreadable_examples=[(str(row["location"]), _reason(row)) for row in unreadable[:SHOWN]],
+        unreadable_examples=[(row["location"], row["reasons"][0]) for row in unreadable[:SHOWN]],
     )

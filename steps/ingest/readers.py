@@ -32,7 +32,7 @@ def read_file(path: Path) -> Records:
     """The records of a .jsonl, .json, .csv or .parquet file.
 
     Raises:
-        DataError: another kind of file, or one that cannot be read as what its name says; also while iterating.
+        DataError: another kind of file, or, also while iterating, one that is not what its name says.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -49,16 +49,15 @@ def read_hub(source: Source, commit: str, key: str) -> Records:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    assert source.hub is not None
     try:
-        dataset = load_dataset(source.hub, name=source.subset, split=source.split, revision=commit)
+        dataset = load_dataset(source.name, name=source.subset, split=source.split, revision=commit)
     except (DatasetsError, ValueError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{key}.hub: {source.hub!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} cannot be "
-            f"loaded ({reason}); mend {key}.subset or {key}.split, or check the network"
+            f"{key}.hub: {source.name!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} "
+            f"cannot be loaded ({reason}); mend {key}.subset or {key}.split, or check the network"
         ) from error
-    records = (Record(f"{source.hub}:{source.split}[{i}]", fields) for i, fields in enumerate(dataset))
+    records = (Record(f"{source.name}:{source.split}[{i}]", fields) for i, fields in enumerate(dataset))
     return Records(list(dataset.column_names), records)
 
 
@@ -82,6 +81,8 @@ def _json_record(text: str, location: str) -> Record:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         return Record(location, {}, f"not valid JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting without end
+        return Record(location, {}, f"not readable JSON: {error}")
     return _as_record(value, location)
 
 
@@ -109,31 +110,30 @@ def _read_json(path: Path) -> Records:
 
 
 def _read_csv(path: Path) -> Records:
-    with path.open("rb") as stream:
-        header = _decoded(stream.readline(), f"{path}:1").removeprefix("\ufeff")
-    return Records(next(csv.reader([header]), []), _csv_records(path))
+    rows = _csv_rows(path)
+    _, header = next(rows, (1, []))
+    return Records(header, (_csv_record(header, cells, f"{path}:{line}") for line, cells in rows if cells))
 
 
-def _csv_records(path: Path) -> Iterator[Record]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Every row and the line that it starts on; strict, since an open quote would swallow what follows."""
+    line = 1
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        start = 2
+        reader = csv.reader(stream, strict=True)
         try:
-            for fields in reader:
-                yield _csv_record(fields, f"{path}:{start}")
-                start = reader.line_num + 1
+            for cells in reader:
+                yield line, cells
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{path}:{start}: not valid CSV: {error}; mend the file") from error
+            raise DataError(f"{path}:{line}: not valid CSV: {error}; mend the file") from error
         except UnicodeDecodeError as error:
-            raise DataError(_not_utf8(f"{path}:{start}", error)) from error
+            raise DataError(_not_utf8(str(path), error)) from error
 
 
-def _csv_record(fields: dict[str | Any, str | Any], location: str) -> Record:
-    if None in fields:
-        return Record(location, {}, "more cells than the header has columns")
-    if None in fields.values():
-        return Record(location, {}, "fewer cells than the header has columns")
-    return Record(location, fields)
+def _csv_record(header: list[str], cells: list[str], location: str) -> Record:
+    if len(cells) != len(header):
+        return Record(location, {}, f"{len(cells)} cells under a header of {len(header)}")
+    return Record(location, dict(zip(header, cells, strict=True)))
 
 
 def _read_parquet(path: Path) -> Records:

@@ -25,7 +25,9 @@ def decided_by() -> str:
 def ingest(
     data: DataParameters, data_lock: DataLock
 ) -> tuple[
-    Annotated[Dataset, "raw_rows"], Annotated[Dataset, "unreadable_rows"], Annotated[IngestReport, "ingest_report"]
+    Annotated[Dataset, "raw_rows"],
+    Annotated[Dataset, "unreadable_rows"],
+    Annotated[IngestReport, "ingest_report"],
 ]:
     """Read the locked sources; rows that cannot be read are set aside with their location and reason."""
     from steps.ingest.ingest import ingest_sources

@@ -1,4 +1,4 @@
-"""Looks up the exact state of every data source: hashes of files, commit of a hub data set, files of a package."""
+"""Looks up the exact state of every data source: file hashes, a hub commit, a package's version and files."""
 
 import glob
 import importlib.util
@@ -15,8 +15,8 @@ def lock_data(data: DataParameters) -> DataLock:
     """Pin every source to one exact state.
 
     Raises:
-        DataError: a pattern matches no file, a package is not installed, or the hub has no such data set, no such
-            revision or cannot be reached. The message names the configuration key.
+        DataError: a pattern matches no file, a package is not installed, or the hub has no such data set, no
+            such revision or cannot be reached. The message names the configuration key.
     """
     return DataLock(sources=[_lock(source, source_key(i)) for i, source in enumerate(data.sources)])
 
@@ -27,7 +27,7 @@ def source_key(index: int) -> str:
 
 
 def package_files(name: str, key: str) -> dict[str, Path]:
-    """The Python files of an installed package by their path below its import root, such as ``toolz/utils.py``.
+    """Python files of an installed package by their path below its import root, such as ``toolz/utils.py``.
 
     The package is found, not imported. ``key`` is the configuration key that an error names.
     """
@@ -84,11 +84,10 @@ def _matches(pattern: str, key: str) -> list[Path]:
 
 
 def _commit(hub: str, revision: str, key: str) -> str:
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, of a client that changes
         HFValidationError,
+        HTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -97,13 +96,15 @@ def _commit(hub: str, revision: str, key: str) -> str:
         commit = HfApi().dataset_info(hub, revision=revision).sha
     except RevisionNotFoundError as error:
         raise DataError(
-            f"{key}.revision: data set {hub!r} has no revision {revision!r}; give one of its branches, tags or commits"
+            f"{key}.revision: data set {hub!r} has no revision {revision!r}; "
+            "give one of its branches, tags or commits"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DataError(
-            f"{key}.hub: the hub has no data set {hub!r}; mend the id (owner/name), or log in if it is private"
+            f"{key}.hub: the hub has no data set {hub!r}; mend the id (owner/name), "
+            "or log in (hf auth login) if it is private"
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{key}.hub: the hub cannot be asked for {hub!r} ({reason}); "

@@ -1,4 +1,4 @@
-"""Which side a row is on: a function of the seed and the row's group alone, so that new rows never move old ones."""
+"""Which side a row is on: decided by the seed and its group alone, so that new rows never move old ones."""
 
 import hashlib
 from typing import Literal

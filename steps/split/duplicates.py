@@ -9,8 +9,8 @@ def first_of_each(rows: Dataset) -> tuple[list[int], list[tuple[int, int]]]:
     """Find rows whose instruction and completion are equal after spaces and case are normalised.
 
     Returns:
-        Positions of the rows to keep (the first of each kind, in order), and for each removed row its position and
-        the position of the row that it repeats.
+        Positions of the rows to keep (the first of each kind, in order), and for each removed row its
+        position and the position of the row that it repeats.
     """
     first: dict[bytes, int] = {}
     removed = []

@@ -21,6 +21,7 @@ class SplitParameters(Parameters):
     def _something_to_train_on(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError(
-                f"validation {self.validation} and test {self.test} leave nothing to train on; their sum must be below 1"
+                f"validation {self.validation} and test {self.test} leave nothing to train on; "
+                "their sum must be below 1"
             )
         return self

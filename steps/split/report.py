@@ -31,7 +31,7 @@ class Duplicate(BaseModel):
 
 
 class SplitReport(Report):
-    """``rows`` came in; duplicates were removed, ``unused`` ones are beyond ``max_rows``, the rest is on a side."""
+    """``rows`` came in: duplicates were removed, ``unused`` are beyond ``max_rows``, the rest is divided."""
 
     rows: int
     duplicates: int

@@ -18,14 +18,14 @@ def split_rows(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, Spl
     """Remove duplicates, take ``max_rows`` of what is left, and put every group on one side.
 
     Returns:
-        The splits ``train``, ``validation`` and ``test`` (one is empty only if its share is 0), and the report.
+        The splits ``train``, ``validation`` and ``test`` (empty only where the share is 0), and the report.
 
     Raises:
         DataError: a side with a share above 0 came out empty.
     """
     distinct, removed = first_of_each(rows)
     used = _subset(rows, distinct, splits)
-    groups = rows["group"]
+    groups = list(rows["group"])
     positions: dict[str, list[int]] = {side: [] for side in SIDES}
     for position in used:
         positions[side_of(groups[position], splits)].append(position)
@@ -38,7 +38,7 @@ def _subset(rows: Dataset, positions: list[int], splits: SplitParameters) -> lis
     """The positions of the ``max_rows`` rows whose hash is smallest, in their old order."""
     if splits.max_rows is None or len(positions) <= splits.max_rows:
         return positions
-    row_ids = rows["row_id"]
+    row_ids = list(rows["row_id"])
     return sorted(
         sorted(positions, key=lambda position: unit_hash(splits.seed, row_ids[position]))[: splits.max_rows]
     )
@@ -62,15 +62,15 @@ def _refuse_empty(divided: DatasetDict, groups: int, splits: SplitParameters) ->
                 else f"raise parameters.splits.{side} (0 leaves it out on purpose)"
             )
             raise DataError(
-                f"split {side!r} is empty: {total} rows in {groups} groups are too few for its share of {share:.3g}; "
-                f"{advice} or give more rows"
+                f"split {side!r} is empty: {total} rows in {groups} groups are too few for its share of "
+                f"{share:.3g}; {advice} or give more rows"
             )
 
 
 def _report(
     rows: Dataset, divided: DatasetDict, removed: list[tuple[int, int]], unused: int, splits: SplitParameters
 ) -> SplitReport:
-    locations = rows["location"]
+    locations = list(rows["location"])
     return SplitReport(
         rows=len(rows),
         duplicates=len(removed),

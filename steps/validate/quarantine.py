@@ -16,11 +16,12 @@ def reasons_of(
     frame: "pd.DataFrame", rules: Sequence[Rule], broken: Mapping[str, Sequence[int]]
 ) -> dict[int, list[str]]:
     """Every reason of each row that broke a rule, such as ``completion_parses: line 3: invalid syntax``."""
-    by_position = frame.set_index(POSITION)
     reasons: dict[int, list[str]] = {}
     for rule in rules:
-        for position in broken[rule.name]:
-            reasons.setdefault(position, []).append(f"{rule.name}: {rule.detail(by_position.loc[position])}")
+        bad = frame[frame[POSITION].isin(broken[rule.name])]
+        for row in bad.to_dict("records"):
+            fields = {str(name): value for name, value in row.items()}
+            reasons.setdefault(fields[POSITION], []).append(f"{rule.name}: {rule.detail(fields)}")
     return reasons
 
 

@@ -24,7 +24,9 @@ def decided_by() -> str:
 def validate(
     raw_rows: Dataset, validation: ValidationParameters
 ) -> tuple[
-    Annotated[Dataset, "rows"], Annotated[Dataset, "quarantine"], Annotated[ValidationReport, "validation_report"]
+    Annotated[Dataset, "rows"],
+    Annotated[Dataset, "quarantine"],
+    Annotated[ValidationReport, "validation_report"],
 ]:
     """Check every row against the rules; quarantine those that break one, with all reasons."""
     from steps.validate.validate import validate_rows

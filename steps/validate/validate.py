@@ -39,7 +39,7 @@ def validate_rows(
     rules = content_rules(validation)
     broken = broken_rules(frame, rules)
     reasons = reasons_of(frame, rules, broken)
-    # A copy counts as one only if the row that it copies is kept; so this is judged among the rows that are left.
+    # A copy counts as one only if the row that it copies is kept: judged among the rows that are left.
     left = with_same_as(frame[~frame[POSITION].isin(reasons)])
     unique = uniqueness_rule()
     copies = broken_rules(left, [unique])
@@ -101,6 +101,6 @@ def _refuse_bad_data(report: ValidationReport, limit: float) -> None:
         else "none is left to train on"
     )
     raise DataError(
-        f"{report.quarantined} of {report.rows} rows break a rule ({counts or 'there are no rows'}){first}; {limit_said}: "
-        "mend the rows or loosen the rule under parameters.validation"
+        f"{report.quarantined} of {report.rows} rows break a rule ({counts or 'there are no rows'}){first}; "
+        f"{limit_said}: mend the rows or loosen the rule under parameters.validation"
     )

@@ -1,0 +1,76 @@
+"""Draws the ingest report."""
+
+from typing import TYPE_CHECKING
+
+from steps.lengths import EDGES
+from steps.page import Page, Section, Table, Tile, bars
+
+if TYPE_CHECKING:
+    from steps.ingest.report import IngestReport
+
+
+def draw(report: "IngestReport") -> Page:
+    """Sources, lengths and the first unreadable rows."""
+    return Page(
+        title="Ingest: rows from every source",
+        lead=f"{_number(report.rows, 'row')} read from {_number(len(report.sources), 'source')}.",
+        tiles=[
+            Tile("Rows", f"{report.rows:,}"),
+            Tile(
+                "Unreadable",
+                f"{report.unreadable:,}",
+                "set aside with their reasons",
+                tone="bad" if report.unreadable else "good",
+            ),
+            Tile("With tests", f"{report.with_tests:,}", "doctests or assertions"),
+            Tile("Median instruction", f"{report.instruction_chars.median:,.0f}", "characters"),
+            Tile("Median completion", f"{report.completion_chars.median:,.0f}", "characters"),
+        ],
+        sections=[_sources(report), _lengths(report), *_unreadable(report)],
+    )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _sources(report: "IngestReport") -> Section:
+    columns = ["source", "kind", "exact state", "rows", "unreadable", "with tests", "licences"]
+    rows = [
+        [
+            source.name,
+            source.kind,
+            source.state,
+            f"{source.rows:,}",
+            f"{source.unreadable:,}",
+            f"{source.with_tests:,}",
+            ", ".join(f"{name or 'none stated'} ({count:,})" for name, count in source.licenses.items()),
+        ]
+        for source in report.sources
+    ]
+    return Section("Sources", table=Table(columns, rows, code=["source", "exact state"]))
+
+
+def _lengths(report: "IngestReport") -> Section:
+    instruction, completion = report.instruction_chars, report.completion_chars
+    table = Table(
+        ["text", "median", "95 % are at most", "longest"],
+        [
+            [name, f"{lengths.median:,.0f}", f"{lengths.p95:,.0f}", f"{lengths.longest:,}"]
+            for name, lengths in (("instruction", instruction), ("completion", completion))
+        ],
+    )
+    drawing = bars(
+        [str(edge) for edge in EDGES],
+        {"instruction": instruction.counts, "completion": completion.counts},
+        "characters, from this number to the next",
+    )
+    return Section("Lengths in characters", table=table, figures=[drawing])
+
+
+def _unreadable(report: "IngestReport") -> list[Section]:
+    if not report.unreadable_examples:
+        return []
+    shown = len(report.unreadable_examples)
+    table = Table(["where", "reason"], report.unreadable_examples, code=["where"])
+    return [Section("Unreadable rows", f"The first {shown} of {report.unreadable:,}.", table=table)]

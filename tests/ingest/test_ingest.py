@@ -1,0 +1,220 @@
+"""Ingestion reads what was locked, and sets unreadable rows aside or stops."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from steps.errors import DataError
+from steps.ingest.ingest import ingest_sources
+from steps.ingest.report import IngestReport
+from steps.resolve.data import lock_data
+from steps.resolve.locks import DataLock, LockedSource
+from steps.resolve.params import DataParameters
+from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, row_id_of
+
+GOOD = {"instruction": "Add", "output": "a + b"}
+
+
+def _ingest(*sources: dict[str, object], max_bad_share: float = 0.0) -> tuple[Dataset, Dataset, IngestReport]:
+    data = DataParameters.model_validate({"sources": sources, "max_bad_share": max_bad_share})
+    return ingest_sources(data, lock_data(data))
+
+
+def _jsonl(path: Path, *rows: object) -> str:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+def test_files_and_packages_give_rows_of_one_shape(tmp_path: Path) -> None:
+    files = _jsonl(tmp_path / "rows.jsonl", GOOD)
+    rows, unreadable, report = _ingest({"files": files, "license": "CC0-1.0"}, {"package": "toolz"})
+    assert rows.features == ROW_FEATURES
+    assert unreadable.features == QUARANTINE_FEATURES
+    assert rows[0] == {
+        "row_id": row_id_of("Add", "a + b"),
+        "source": files,
+        "location": f"{files}:1",
+        "group": rows[0]["group"],
+        "license": "CC0-1.0",
+        "instruction": "Add",
+        "completion": "a + b",
+        "tests": [],
+    }
+    harvested = rows[1]
+    assert harvested["location"] == harvested["group"]
+    assert harvested["location"].startswith("toolz.")
+    assert harvested["license"] == "BSD-3-Clause"
+    assert [source.rows for source in report.sources] == [1, len(rows) - 1]
+    assert report.metadata()["rows"] == len(rows)
+
+
+def test_a_row_id_is_its_texts_alone() -> None:
+    assert row_id_of("a", "b") == "59b271ae1bbcb1d3"  # printf 'a\0b' | sha256sum
+    assert row_id_of("a", "b") != row_id_of("ab", "")
+
+
+def test_a_hub_data_set_is_read_by_split(tmp_path: Path) -> None:
+    """A folder takes the place of the hub: the same loader, without a network."""
+    pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / "train.parquet")
+    data = DataParameters.model_validate({"sources": [{"hub": str(tmp_path)}]})
+    rows, _, report = ingest_sources(
+        data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)])
+    )
+    assert rows["location"][0] == f"{tmp_path}:train[0]"
+    assert report.sources[0].state == "c" * 40
+
+
+def test_a_hub_split_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / "train.parquet")
+    data = DataParameters.model_validate({"sources": [{"hub": str(tmp_path), "split": "nope"}]})
+    with pytest.raises(
+        DataError, match=r"sources\[0\]\.hub: .* split 'nope' cannot be loaded .*train"
+    ) as caught:
+        ingest_sources(data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)]))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_without_a_group_are_grouped_by_what_they_ask(tmp_path: Path) -> None:
+    files = _jsonl(
+        tmp_path / "rows.jsonl",
+        {"instruction": "Add  numbers", "output": "1"},
+        {"instruction": "add numbers\n", "output": "2"},
+        {"instruction": "Subtract", "output": "3"},
+        {"instruction": "Subtract", "output": "4", "group": "mine"},
+    )
+    groups = list(_ingest({"files": files})[0]["group"])
+    assert groups[0] == groups[1] != groups[2]
+    assert groups[3] == "mine"
+
+
+def test_unreadable_rows_are_set_aside_with_place_and_reason(tmp_path: Path) -> None:
+    files = _jsonl(
+        tmp_path / "rows.jsonl", GOOD, '{"instruction": "cut', "[1]", {"instruction": "\ud800", "output": "x"}
+    )
+    rows, unreadable, report = _ingest({"files": files}, max_bad_share=0.75)
+    assert len(rows) == 1
+    assert [(row["location"], row["reasons"][0].split(":")[0]) for row in unreadable] == [
+        (f"{files}:2", "not valid JSON"),
+        (f"{files}:3", "not a JSON object but a list"),
+        (f"{files}:4", "column 'instruction' holds half a surrogate pair, which is not valid Unicode"),
+    ]
+    assert report.unreadable == 3
+    assert "not valid JSON" in report.html()
+
+
+def test_one_unreadable_row_stops_the_run_by_default(tmp_path: Path) -> None:
+    files = _jsonl(tmp_path / "rows.jsonl", GOOD, {"instruction": 3, "output": "x"})
+    message = (
+        r"rows\.jsonl:2: column 'instruction' .*1 of 2 rows .* \(50\.0%\).*parameters\.data\.max_bad_share"
+    )
+    with pytest.raises(DataError, match=message):
+        _ingest({"files": files})
+
+
+def test_many_unreadable_rows_are_named_in_part(tmp_path: Path) -> None:
+    files = _jsonl(tmp_path / "rows.jsonl", GOOD, *["{"] * 5)
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: .*:3: .*:4: .* and 2 more: 5 of 6 rows") as caught:
+        _ingest({"files": files}, max_bad_share=0.5)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b"", r"sources\[0\]: '.*a\.jsonl' has no rows"),
+        ("a.jsonl", b"{}\n{}\n", r"a\.jsonl:1: no instruction"),
+        ("a.jsonl", b'{"prompt": "p", "code": "\xff"}\n', r"a\.jsonl:1: not UTF-8 \(byte 0xff\)"),
+        ("a.jsonl", b"[" * 100_000 + b"\n", r"a\.jsonl:1: not readable JSON"),
+        ("a.json", b'{"prompt": "p"}', r"a\.json: holds a dict, not a list"),
+        (
+            "a.json",
+            b'{"prompt": "p"}\n{"prompt": "p"}',
+            r"a\.json:2: not valid JSON: Extra data; .* named \.jsonl",
+        ),
+        ("a.json", b'[{"prompt": "p",}]', r"a\.json:1: not valid JSON: .*; mend or remove the file"),
+        ("a.json", b"\xff", r"a\.json: not UTF-8"),
+        ("a.json", b"[]", r"sources\[0\]: '.*a\.json' has no rows"),
+        ("a.csv", b"", r"sources\[0\]: '.*a\.csv' has no rows"),
+        ("a.csv", b"prompt,code\n", r"sources\[0\]: '.*a\.csv' has no rows"),
+        ("a.csv", b"prompt,code\np\n", r"a\.csv:2: 1 cells under a header of 2"),
+        ("a.csv", b"prompt,code\np,c,x\n", r"a\.csv:2: 3 cells under a header of 2"),
+        ("a.csv", b'prompt,code\np,"open\nq,r\n', r"a\.csv:2: not valid CSV: unexpected end of data"),
+        ("a.csv", b"prompt,code\np,\xff\n", r"a\.csv: not UTF-8"),
+        ("a.csv", b"prompt,code\n,c\n", r"a\.csv:2: no instruction"),
+        ("a.parquet", b"not parquet at all", r"a\.parquet: not readable as Parquet"),
+        ("a.parquet", b"", r"a\.parquet: not readable as Parquet"),
+        ("a.txt", b"text", r"a\.txt: not one of \.jsonl, \.json, \.csv, \.parquet"),
+        (
+            "a.jsonl",
+            b'{"question": "q", "reply": "r"}\n',
+            r"no column for the completion .* it has: question, reply",
+        ),
+    ],
+)
+def test_bad_files_are_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        _ingest({"files": str(tmp_path / name)})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_with_a_damaged_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.Table.from_pylist([{"prompt": f"p{i}" * 50, "code": "c" * i} for i in range(500)]), path
+    )
+    content = bytearray(path.read_bytes())
+    content[100:400] = b"\xff" * 300
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet: not readable as Parquet"):
+        _ingest({"files": str(path)})
+
+
+@pytest.mark.parametrize("state", ["changed", "gone"])
+def test_a_file_that_is_not_what_was_locked_is_refused(tmp_path: Path, state: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    data = DataParameters.model_validate({"sources": [{"files": _jsonl(path, GOOD)}]})
+    lock = lock_data(data)
+    if state == "gone":
+        path.unlink()
+    else:
+        _jsonl(path, GOOD, GOOD)
+    with pytest.raises(
+        DataError, match=rf"rows\.jsonl: {state} since the resolve step locked it; start the run again"
+    ):
+        ingest_sources(data, lock)
+
+
+def test_a_file_that_came_later_is_not_read(tmp_path: Path) -> None:
+    _jsonl(tmp_path / "a.jsonl", GOOD)
+    data = DataParameters.model_validate({"sources": [{"files": f"{tmp_path}/*.jsonl"}]})
+    lock = lock_data(data)
+    _jsonl(tmp_path / "b.jsonl", GOOD)
+    assert len(ingest_sources(data, lock)[0]) == 1
+
+
+def test_a_package_that_changed_since_it_was_locked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "shifting.py"
+    module.write_text('def f():\n    """Doc."""\n    return 1\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = DataParameters.model_validate({"sources": [{"package": "shifting"}]})
+    lock = lock_data(data)
+    assert ingest_sources(data, lock)[0]["license"][0] == ""
+    module.write_text('def f():\n    """Doc."""\n    return 2\n')
+    with pytest.raises(DataError, match=r"shifting\.py: changed since"):
+        ingest_sources(data, lock)
+
+
+def test_a_package_without_documented_functions_has_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "silent.py").write_text("def f():\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match=r"sources\[0\]: 'silent' has no rows"):
+        _ingest({"package": "silent"})

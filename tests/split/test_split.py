@@ -1,0 +1,157 @@
+"""A row's side is its group's, for ever; nothing is on two sides."""
+
+import pytest
+from datasets import Dataset, DatasetDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steps.errors import DataError
+from steps.rows import ROW_FEATURES, row_id_of, table_of
+from steps.split.assign import SIDES, side_of, unit_hash
+from steps.split.params import SplitParameters
+from steps.split.split import split_rows
+
+
+def rows_of(*rows: tuple[str, str]) -> Dataset:
+    """Rows with these groups and completions; row i lies at ``file:i``."""
+    return table_of(
+        (
+            {
+                "row_id": row_id_of("Do it", completion),
+                "source": "file",
+                "location": f"file:{i}",
+                "group": group,
+                "license": "",
+                "instruction": "Do it",
+                "completion": completion,
+                "tests": ["assert f()"],
+            }
+            for i, (group, completion) in enumerate(rows)
+        ),
+        ROW_FEATURES,
+    )
+
+
+def many(count: int, start: int = 0) -> list[tuple[str, str]]:
+    """``count`` rows, three to a group."""
+    return [(f"group {i // 3}", f"f({i})") for i in range(start, start + count)]
+
+
+def sides(divided: DatasetDict) -> dict[str, str]:
+    """The side of every row by its id."""
+    return {row_id: side for side in SIDES for row_id in divided[side]["row_id"]}
+
+
+def test_every_row_is_on_one_side_and_groups_stay_together() -> None:
+    divided, report = split_rows(rows_of(*many(600)), SplitParameters(validation=0.2, test=0.2))
+    assert list(divided) == list(SIDES)
+    assert all(divided[side].features == ROW_FEATURES for side in SIDES)
+    assert sum(len(divided[side]) for side in SIDES) == len(sides(divided)) == 600
+    groups = [set(divided[side]["group"]) for side in SIDES]
+    assert not groups[0] & groups[1]
+    assert not (groups[0] | groups[1]) & groups[2]
+    assert report.metadata() == {
+        "rows": 600,
+        "duplicates": 0,
+        "unused": 0,
+        **{f"{side}_rows": len(divided[side]) for side in SIDES},
+    }
+
+
+def test_shares_are_met_by_many_groups() -> None:
+    splits = SplitParameters(validation=0.1, test=0.3)
+    found = [side_of(f"group {i}", splits) for i in range(20_000)]
+    assert found.count("test") == pytest.approx(6000, rel=0.05)
+    assert found.count("validation") == pytest.approx(2000, rel=0.08)
+
+
+def test_the_hash_is_uniform_and_differs_between_seeds() -> None:
+    values = [unit_hash(1, str(i)) for i in range(1000)]
+    assert all(0 <= value < 1 for value in values)
+    assert sum(values) / 1000 == pytest.approx(0.5, abs=0.05)
+    assert values != [unit_hash(2, str(i)) for i in range(1000)]
+
+
+def test_the_assignment_never_changes_between_versions_of_this_project() -> None:
+    """A test row that moved into training would spoil every comparison with an earlier model."""
+    assert unit_hash(42, "toolz.itertoolz.first") == 0.7941890031938255
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    old=st.sets(st.integers(0, 400), min_size=30),
+    new=st.sets(st.integers(0, 400)),
+    seed=st.integers(0, 3),
+    front=st.booleans(),
+)
+def test_new_rows_never_move_an_old_one(old: set[int], new: set[int], seed: int, front: bool) -> None:
+    splits = SplitParameters(validation=0.3, test=0.3, seed=seed)
+    before = [(f"group {i % 50}", f"f({i})") for i in sorted(old)]
+    added = [(f"group {i % 50}", f"f({i})") for i in sorted(new - old)]
+    first = sides(split_rows(rows_of(*before), splits)[0])
+    second = sides(split_rows(rows_of(*([*added, *before] if front else [*before, *added])), splits)[0])
+    assert first.items() <= second.items()
+    assert len(second) == len(old | new)
+
+
+def test_another_seed_gives_another_split() -> None:
+    rows = rows_of(*many(300))
+    assert sides(split_rows(rows, SplitParameters(seed=1))[0]) != sides(
+        split_rows(rows, SplitParameters(seed=2))[0]
+    )
+
+
+def test_copies_apart_from_spaces_and_case_are_removed() -> None:
+    rows = rows_of(("a", "Return  x"), ("b", "return x\n"), ("c", "return y"))
+    divided, report = split_rows(rows, SplitParameters(validation=0, test=0))
+    assert list(divided["train"]["completion"]) == ["Return  x", "return y"]
+    assert report.duplicates == 1
+    assert [(pair.location, pair.same_as) for pair in report.duplicate_examples] == [("file:1", "file:0")]
+    assert "file:1" in report.html()
+
+
+def test_max_rows_takes_the_same_rows_whatever_their_order() -> None:
+    splits = SplitParameters(validation=0.3, test=0.3, max_rows=50)
+    rows = many(300)
+    divided, report = split_rows(rows_of(*rows), splits)
+    assert report.unused == 250
+    assert len(sides(divided)) == 50
+    assert sides(split_rows(rows_of(*reversed(rows)), splits)[0]) == sides(divided)
+    everything = sides(split_rows(rows_of(*rows), splits.model_copy(update={"max_rows": None}))[0])
+    assert sides(divided).items() <= everything.items()
+
+
+def test_more_rows_than_there_are_takes_all() -> None:
+    _, report = split_rows(rows_of(*many(30)), SplitParameters(validation=0, test=0, max_rows=100))
+    assert report.unused == 0
+
+
+def test_a_share_of_zero_gives_an_empty_side_with_its_columns() -> None:
+    divided, report = split_rows(rows_of(*many(30)), SplitParameters(validation=0, test=0))
+    assert len(divided["train"]) == 30
+    for side in ("validation", "test"):
+        assert len(divided[side]) == 0
+        assert divided[side].features == ROW_FEATURES
+    assert "Split: train" in report.html()
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            SplitParameters(validation=0, test=0.01),
+            r"split 'test' is empty: 3 rows in 1 groups are too few .* 0\.01; raise parameters\.splits\.test",
+        ),
+        (
+            SplitParameters(validation=0.01, test=0),
+            r"split 'validation' is empty: .*raise parameters\.splits\.validation",
+        ),
+        (
+            SplitParameters(validation=0, test=0.99),
+            r"split 'train' is empty: .*lower parameters\.splits\.validation or parameters\.splits\.test",
+        ),
+    ],
+)
+def test_an_empty_side_says_what_to_change(splits: SplitParameters, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split_rows(rows_of(*many(3)), splits)
