@@ -39,10 +39,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A configuration in which every key is known and every value possible."""
+    """A configuration file after its check."""
 
     document: Document
     parameters: Mapping[str, Parameters]
+    """Those that are valid by themselves: all of them where there are no problems."""
+    problems: Sequence[Problem]
+
+    def require(self) -> None:
+        """Raise :class:`ConfigError` with one line for each problem if there is any."""
+        if self.problems:
+            raise self.document.error(self.problems)
 
 
 def check_config(
@@ -51,7 +58,7 @@ def check_config(
     step_names: Sequence[str],
     component_settings: Settings | None = None,
 ) -> CheckedConfig:
-    """Read and check a configuration file.
+    """Read and check a configuration file; see :meth:`CheckedConfig.require`.
 
     Args:
         path: the YAML file.
@@ -60,15 +67,13 @@ def check_config(
         component_settings: settings classes of the stack's components; settings of others are left unchecked.
 
     Raises:
-        ConfigError: with one line for each problem, all of them at once.
+        ConfigError: the file cannot be read as a mapping.
     """
     document = read_document(path)
     checker = _Checker(document, parameters, step_names, component_settings or {})
     problems = [*document.duplicates, *checker.top_level(), *checker.steps(), *checker.parameters()]
     problems += [problem for rule in RULES for problem in rule(checker.valid)]
-    if problems:
-        raise document.error(problems)
-    return CheckedConfig(document, checker.valid)
+    return CheckedConfig(document, checker.valid, problems)
 
 
 class _Checker:

@@ -15,6 +15,7 @@ from zenml.steps import BaseStep
 
 from pipelines.config import CheckedConfig, Parameter, check_config
 from pipelines.console import quiet_console
+from pipelines.summary import can_summarise, summarise
 from steps.errors import ConfigError, PipelineError
 
 
@@ -25,11 +26,7 @@ class StrictPipeline(Pipeline):
     """
 
     def check(self, path: Path) -> CheckedConfig:
-        """Check a configuration file against this pipeline's parameters, its steps and the active stack.
-
-        Raises:
-            ConfigError: with one line for each problem.
-        """
+        """Check a configuration file against this pipeline's parameters, its steps and the active stack."""
         return check_config(path, self.parameters, self.step_names, Client().active_stack.setting_classes)
 
     @property
@@ -57,7 +54,7 @@ class StrictPipeline(Pipeline):
         options = inspect.signature(super().with_options).bind(*args, **kwargs).arguments
         with plain_errors():
             if options.get("config_path") is not None:
-                self.check(Path(options["config_path"]))
+                self.check(Path(options["config_path"])).require()
             return cast(Self, super().with_options(*args, **kwargs))
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
@@ -75,7 +72,10 @@ class StrictPipeline(Pipeline):
                     "name a file with -c, such as -c configs/quickstart.yaml"
                 )
             quiet_console()
-            return super().__call__(*args, **kwargs)
+            run = super().__call__(*args, **kwargs)
+        if run is not None and can_summarise(run):
+            click.echo(summarise(run))
+        return run
 
 
 def strict_pipeline(entrypoint: Callable[..., Any]) -> StrictPipeline:
