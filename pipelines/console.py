@@ -6,42 +6,50 @@ import warnings
 
 from steps.errors import PipelineError
 
-QUIET_LOGGERS = ("transformers", "datasets", "great_expectations", "trl", "peft", "accelerate")
+QUIET_LIBRARIES = ("transformers", "datasets", "great_expectations", "trl", "peft", "accelerate", "torch")
 
 ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DATASETS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    "BITSANDBYTES_NOWELCOME": "1",
     "ZENML_ANALYTICS_OPT_IN": "false",
 }
-"""Defaults for this process and the ones that it starts; a value that the user has set stays.
+"""Defaults for this process and those that it starts; a value that the user has set stays.
 
-ZenML's analytics would send each run to its maker's server; the user's stored choice is not touched.
+ZenML's analytics would report each run to its maker's server. The choice that the user stored in ZenML's own
+configuration is not changed.
 """
 
+ADVERTS = (
+    "Models can be viewed in the dashboard using ZenML Pro",
+    "You can visualize your pipeline runs in the",
+)
+"""How log lines begin that tell nothing about the run."""
 
-class WithoutTraceback(logging.Filter):
-    """Keeps the traceback of a user's error off the console: its message is shown at the end of the run."""
+
+class ConsoleFilter(logging.Filter):
+    """Keeps adverts off the console, and the traceback of a user's error, whose message ends the run."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, without its traceback where that is a user's error."""
+        """Whether the record is shown; a user's error loses its traceback, any other error keeps it."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, PipelineError):
             record.exc_info = record.exc_text = None
-        return True
+        return not str(record.msg).startswith(ADVERTS)
 
 
-_WITHOUT_TRACEBACK = WithoutTraceback()
+CONSOLE_FILTER = ConsoleFilter()
 
 
 def quiet_console() -> None:
     """Keep libraries' chatter off the console; ZenML's lines on steps and every real error stay."""
+    import datasets
+
+    datasets.disable_progress_bars()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for name in QUIET_LOGGERS:
+    for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_WITHOUT_TRACEBACK)
-    for category in (FutureWarning, DeprecationWarning, UserWarning):
-        warnings.simplefilter("ignore", category)
+        handler.addFilter(CONSOLE_FILTER)

@@ -14,7 +14,7 @@ WIDTH = 60
 
 
 def resolved_lines(config: CheckedConfig) -> Iterator[str]:
-    """Each parameter as ``training.lora.r: 64   # configs/x.yaml:31``, or ``# default`` where the file is silent."""
+    """Each parameter as ``training.lora.r: 64  # configs/x.yaml:31``, or ``# default``."""
     for path, value in _parameters(config):
         text = f"{dotted(path)}: {json.dumps(value, ensure_ascii=False)}"
         yield f"{text:<{WIDTH}}  # {_origin(config.document, path)}"

@@ -16,14 +16,18 @@ from steps.files import require_space
 from steps.parameters import Parameters
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters
+from steps.train.params import TrainingParameters
 
 PROJECT = "qlora-pipeline"
 
 QUANTIZED_SHARE = 0.3
-"""Size of the 4-bit copy over that of the 16-bit weights: 4/16, and the embeddings, which stay as they are."""
+"""Bytes of the 4-bit copy over those of the 16-bit weights: 4/16, and the embeddings, which stay."""
 
 TRAINING_SHARE = 0.2
-"""The same for adapter, optimiser state and checkpoints; LoRA of rank 64 on all projections of a 7B model has 0.15."""
+"""The same for adapter, optimiser state and checkpoints: 0.15 for rank 64 on a 7B model's projections."""
+
+GGUF_EXPANSION = 4
+"""Bytes of 16-bit weights over those of a 4-bit GGUF file; larger ones expand less."""
 
 M = TypeVar("M", bound=Parameters)
 
@@ -92,8 +96,10 @@ def _named_packages(config: CheckedConfig) -> list[str]:
 def _device(config: CheckedConfig) -> str:
     from steps.quantize.device import describe_device
 
-    device = describe_device()
-    return f"{device.name}: precision {device.precision}, attention {device.attention} ({device.reason})"
+    training = config.parameters.get("training")
+    if isinstance(training, TrainingParameters):
+        return describe_device(training.precision, training.attention).reason
+    return describe_device().reason
 
 
 def _data(config: CheckedConfig) -> str:
@@ -109,7 +115,7 @@ def _base_model(config: CheckedConfig) -> str:
     from steps.resolve.base_model import model_size
 
     lock = _lock(_valid(config, "base_model", BaseModelParameters))
-    return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB in full precision"
+    return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB"
 
 
 def _disk(config: CheckedConfig) -> str:
@@ -123,8 +129,9 @@ def _disk(config: CheckedConfig) -> str:
     if folder is None:
         return f"{store.path} is remote and was not measured"
     lock = _lock(_valid(config, "base_model", BaseModelParameters))
-    converted = 1 if lock.package else 0  # a GGUF file is stored as safetensors once more
-    needed = int(model_size(lock) * (1 + converted + QUANTIZED_SHARE + TRAINING_SHARE))
+    full = model_size(lock) * (GGUF_EXPANSION if lock.package else 1)
+    copies = 2 if lock.package else 1  # the merged model; a GGUF file is also converted to safetensors
+    needed = int(full * (copies + QUANTIZED_SHARE + TRAINING_SHARE))
     require_space(folder, needed, "a run with this base model")
     return f"{folder}: the {needed / 1e9:.2f} GB that a run writes are free"
 

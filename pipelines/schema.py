@@ -98,9 +98,9 @@ def _only_seems_short(detail: Any) -> bool:
     return detail["type"] == "too_short" and bool(len(detail["input"]) >= detail["ctx"]["min_length"])
 
 
-def _location(location: tuple[int | str, ...], value: object, missing: bool) -> KeyPath:
+def _location(location: KeyPath, value: Any, missing: bool) -> KeyPath:
     """pydantic's location without the names of union members and validators: they are no keys of the file."""
-    path: list[int | str] = []
+    path: list[Any] = []
     for number, part in enumerate(location):
         if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
             value = value[part]

@@ -3,11 +3,12 @@
 import io
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, PipelineRunResponse, StepRunResponse
 from zenml.utils.dashboard_utils import get_run_url
@@ -41,7 +42,8 @@ def summarise(run: PipelineRunResponse) -> str:
     console = Console(file=text, width=WIDTH, highlight=False, markup=False, color_system=None)
     console.print(f"\nRun {run.name} finished\n")
     console.print(_steps(run))
-    console.print(_figures(report.figures))
+    console.print()
+    console.print(_figures(report))
     if report.samples:
         _print_sample(console, _telling_sample(report.samples))
     _print_decision(console, decision)
@@ -79,13 +81,19 @@ def _duration(step: StepRunResponse) -> str:
     return f"{minutes:.0f} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
 
 
-def _figures(figures: "list[Figure]") -> Table:
-    table = _table("\nfigure", "\nbase", "\ntuned", "\ndifference (interval)", "\nbetter is")
-    for figure in figures:
-        name = f"{figure.name}, {figure.unit}" if figure.unit else figure.name
-        difference = f"{figure.difference:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})"
-        table.add_row(name, f"{figure.base:.3f}", f"{figure.tuned:.3f}", difference, figure.better)
+def _figures(report: "EvaluationReport") -> Table:
+    interval = f"difference ({report.confidence:.0%} interval)"
+    table = _table("figure", "base", "tuned", interval, "verdict")
+    for figure in report.figures:
+        bounds = f"{_signed(figure, figure.low)} to {_signed(figure, figure.high)}"
+        difference = f"{_signed(figure, figure.difference)} ({bounds})"
+        base, tuned = figure.show(figure.base), figure.show(figure.tuned)
+        table.add_row(figure.name, base, tuned, difference, figure.verdict)
     return table
+
+
+def _signed(figure: "Figure", value: float) -> str:
+    return f"{'+' if value >= 0 else ''}{figure.show(value)}"
 
 
 def _telling_sample(samples: "list[Sample]") -> "Sample":
@@ -125,8 +133,7 @@ def _places(run: PipelineRunResponse) -> Iterator[tuple[str, str]]:
             if name.endswith(("_report", "_decision")):
                 yield name.replace("_", " "), f"{artifacts[0].uri}/{PAGE}"
     yield "dashboard", "make dashboard"
-    yield "run page", get_run_url(run) or f"/projects/{_project(run)}/runs/{run.id} on the dashboard"
-
-
-def _project(run: PipelineRunResponse) -> Any:
-    return run.project_id
+    yield (
+        "run page",
+        get_run_url(run) or f"/projects/{Client().active_project.name}/runs/{run.id} on the dashboard",
+    )
