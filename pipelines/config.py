@@ -1,0 +1,242 @@
+"""The check of a run's configuration file: every mistake in it, found before anything runs.
+
+ZenML itself drops an unknown key in silence, so every key is looked up here.
+"""
+
+import copy
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from zenml.config import ResourceSettings
+from zenml.config.base_settings import BaseSettings
+from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
+from zenml.config.step_configurations import StepConfigurationUpdate
+from zenml.enums import StackComponentType
+from zenml.model.model import Model
+from zenml.utils.settings_utils import get_general_settings, is_stack_component_setting_key
+
+from pipelines.document import Document, KeyPath, Problem, read_document
+from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
+from steps.parameters import Parameters
+from steps.split.params import SplitParameters
+from steps.train.params import TrainingParameters
+
+Settings = Mapping[str, type[BaseSettings]]
+"""Settings classes of a stack's components by their key, such as ``orchestrator``."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of the pipeline function."""
+
+    model: type[Parameters]
+    required: bool
+
+
+@dataclass(frozen=True)
+class CheckedConfig:
+    """A configuration file after its check."""
+
+    document: Document
+    parameters: Mapping[str, Parameters]
+    """Those that are valid by themselves: all of them where there are no problems."""
+    problems: Sequence[Problem]
+
+    def require(self) -> None:
+        """Raise :class:`ConfigError` with one line for each problem if there is any."""
+        if self.problems:
+            raise self.document.error(self.problems)
+
+
+def check_config(
+    path: Path,
+    parameters: Mapping[str, Parameter],
+    step_names: Sequence[str],
+    component_settings: Settings | None = None,
+) -> CheckedConfig:
+    """Read and check a configuration file; see :meth:`CheckedConfig.require`.
+
+    Args:
+        path: the YAML file.
+        parameters: the pipeline function's arguments by name.
+        step_names: the names that may stand under ``steps:``.
+        component_settings: settings classes of the stack's components; settings of others are left unchecked.
+
+    Raises:
+        ConfigError: the file cannot be read as a mapping.
+    """
+    document = read_document(path)
+    checker = _Checker(document, parameters, step_names, component_settings or {})
+    problems = [*document.duplicates, *checker.top_level(), *checker.steps(), *checker.parameters()]
+    problems += [problem for rule in RULES for problem in rule(checker.valid)]
+    return CheckedConfig(document, checker.valid, problems)
+
+
+class _Checker:
+    """The parts of one check; they share the document and what is known about names."""
+
+    def __init__(
+        self,
+        document: Document,
+        parameters: Mapping[str, Parameter],
+        step_names: Sequence[str],
+        settings: Settings,
+    ) -> None:
+        self.values = document.values
+        self.known = parameters
+        self.step_names = step_names
+        self.settings: Settings = {**get_general_settings(), **settings}
+        self.homes = _homes(parameters, step_names)
+        self.valid: dict[str, Parameters] = {}
+
+    def top_level(self) -> Iterator[Problem]:
+        """Keys and values at the root, without those of ``parameters`` and ``steps``."""
+        names = list(PipelineRunConfiguration.model_fields)
+        for key, value in self.values.items():
+            if key not in names:
+                yield Problem((key,), unknown_key(key, names, self.homes))
+            elif key == "settings":
+                yield from self._settings(value, ("settings",))
+            elif key not in ("parameters", "steps"):
+                yield from _zenml_values(PipelineRunConfiguration, {key: value}, (), self.homes)
+        model = self.values.get("model")
+        if model is None or (isinstance(model, dict) and model.get("name") is None):
+            yield Problem(("model", "name"), "missing; promote registers the result under it")
+        yield from _run_name(self.values)
+
+    def steps(self) -> Iterator[Problem]:
+        """Step names, and keys and values of each step's configuration."""
+        steps = self.values.get("steps")
+        if not isinstance(steps, dict):
+            if steps is not None:
+                yield Problem(("steps",), f"needs a mapping of step names, not {shown(steps)}")
+            return
+        for name, step in steps.items():
+            path = ("steps", name)
+            if name not in self.step_names:
+                yield Problem(path, unknown_key(name, self.step_names, self.homes).replace("key", "step", 1))
+            if not isinstance(step, dict):
+                yield Problem(path, f"needs a mapping of keys, not {shown(step)}")
+                continue
+            if "parameters" in step:
+                yield Problem(
+                    (*path, "parameters"), "parameters stand under the top-level key parameters; move them"
+                )
+            if "settings" in step:
+                yield from self._settings(step["settings"], (*path, "settings"))
+            plain = {key: value for key, value in step.items() if key not in ("parameters", "settings")}
+            yield from _zenml_values(StepConfigurationUpdate, plain, path, self.homes)
+
+    def _settings(self, settings: Any, path: KeyPath) -> Iterator[Problem]:
+        if not isinstance(settings, dict):
+            yield Problem(path, f"needs a mapping of keys, not {shown(settings)}")
+            return
+        names = [*get_general_settings(), *StackComponentType.values()]
+        for key, value in settings.items():
+            if key in self.settings:
+                yield from _zenml_values(self.settings[key], value, (*path, key), self.homes)
+            elif not (isinstance(key, str) and is_stack_component_setting_key(key)):
+                yield Problem((*path, key), unknown_key(key, names, self.homes))
+
+    def parameters(self) -> Iterator[Problem]:
+        """Names, types and values of the pipeline's parameters; those that are right go to ``self.valid``."""
+        given = self.values.get("parameters", {})
+        if not isinstance(given, dict):
+            yield Problem(("parameters",), f"needs a mapping of {', '.join(self.known)}, not {shown(given)}")
+            return
+        for name in given:
+            if name not in self.known:
+                yield Problem(("parameters", name), unknown_key(name, list(self.known), self.homes))
+        for name, parameter in self.known.items():
+            path = ("parameters", name)
+            if name not in given and parameter.required:
+                yield Problem(path, f"missing; it holds {', '.join(parameter.model.model_fields)}")
+                continue
+            value = given.get(name, {})
+            yield from unknown_keys(parameter.model, value, path, self.homes)
+            try:
+                self.valid[name] = parameter.model.model_validate(value)
+            except ValidationError as error:
+                yield from wrong_values(error, value, path)
+
+
+def _zenml_values(model: type[BaseModel], value: Any, path: KeyPath, homes: Homes) -> Iterator[Problem]:
+    """Unknown keys and wrong values against one of ZenML's own models."""
+    if value is None:
+        return
+    yield from unknown_keys(model, value, path, homes)
+    try:
+        model.model_validate(copy.deepcopy(value))  # some of ZenML's validators write into their input
+    except ValidationError as error:
+        for problem in wrong_values(error, value, path):
+            if problem.path != ("model", "name"):  # said once, by the check that knows why it is needed
+                yield problem
+    except (AttributeError, TypeError, KeyError) as error:  # from validators that expect a mapping
+        yield Problem(path or tuple(value)[:1], f"ZenML cannot read this: {error}")
+
+
+def _run_name(values: Mapping[Any, Any]) -> Iterator[Problem]:
+    name, substitutions = values.get("run_name"), values.get("substitutions")
+    if not isinstance(name, str):
+        return
+    valid = ["date", "time", *(substitutions if isinstance(substitutions, dict) else ())]
+    try:
+        used = [field for _, field, _, _ in string.Formatter().parse(name) if field is not None]
+    except ValueError as error:
+        yield Problem(("run_name",), f"{name!r} is not a name with {{placeholders}}: {error}")
+        return
+    for field in used:
+        if field not in valid:
+            yield Problem(("run_name",), f"unknown placeholder {{{field}}} (valid: {', '.join(valid)})")
+
+
+def _homes(parameters: Mapping[str, Parameter], step_names: Sequence[str]) -> dict[str, list[str]]:
+    """For each known name the full keys under which it belongs."""
+    found = [(name, name) for name in PipelineRunConfiguration.model_fields]
+    found += [(name, f"steps.{name}") for name in step_names]
+    for name, parameter in parameters.items():
+        found += [(name, f"parameters.{name}"), *homes_of(parameter.model, f"parameters.{name}")]
+    found += homes_of(ResourceSettings, "settings.resources")
+    found += homes_of(Model, "model")
+    homes: dict[str, list[str]] = {}
+    for name, home in found:
+        homes.setdefault(name, []).append(home)
+    return homes
+
+
+def _validation_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    splits, training = parameters.get("splits"), parameters.get("training")
+    if not (isinstance(splits, SplitParameters) and isinstance(training, TrainingParameters)):
+        return
+    if splits.validation == 0 and training.early_stopping is not None:
+        yield Problem(
+            ("parameters", "splits", "validation"),
+            "is 0, but training.early_stopping needs a validation set; "
+            "give validation a share or set training.early_stopping to null",
+        )
+    if splits.validation == 0 and "evaluate_every" in training.model_fields_set:
+        yield Problem(
+            ("parameters", "splits", "validation"),
+            "is 0, but training.evaluate_every needs a validation set; "
+            "give validation a share or remove training.evaluate_every",
+        )
+
+
+def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    splits = parameters.get("splits")
+    if isinstance(splits, SplitParameters) and splits.test == 0:
+        yield Problem(
+            ("parameters", "splits", "test"),
+            "is 0, but evaluate compares base and tuned on test rows; give it a share",
+        )
+
+
+RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
+    _validation_rows_exist,
+    _test_rows_exist,
+)
+"""What one room's parameters mean for another's; each looks only at parameters valid by themselves."""

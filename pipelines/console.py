@@ -1,0 +1,55 @@
+"""What a person sees on the console while a run goes on."""
+
+import logging
+import os
+import warnings
+
+from steps.errors import PipelineError
+
+QUIET_LIBRARIES = ("transformers", "datasets", "great_expectations", "trl", "peft", "accelerate", "torch")
+
+ENVIRONMENT = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "ZENML_ANALYTICS_OPT_IN": "false",
+}
+"""Defaults for this process and those that it starts; a value that the user has set stays.
+
+ZenML's analytics would report each run to its maker's server. The choice that the user stored in ZenML's own
+configuration is not changed.
+"""
+
+ADVERTS = (
+    "Models can be viewed in the dashboard using ZenML Pro",
+    "You can visualize your pipeline runs in the",
+)
+"""How log lines begin that tell nothing about the run."""
+
+
+class ConsoleFilter(logging.Filter):
+    """Keeps adverts off the console, and the traceback of a user's error, whose message ends the run."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown; a user's error loses its traceback, any other error keeps it."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, PipelineError):
+            record.exc_info = record.exc_text = None
+        return not str(record.msg).startswith(ADVERTS)
+
+
+CONSOLE_FILTER = ConsoleFilter()
+
+
+def quiet_console() -> None:
+    """Keep libraries' chatter off the console; ZenML's lines on steps and every real error stay."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(CONSOLE_FILTER)

@@ -1,0 +1,161 @@
+"""The numbered checks that tell, before a run, what would stop it."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TypeVar
+
+from packaging.requirements import Requirement
+
+from pipelines.config import CheckedConfig
+from pipelines.origins import parameter_counts
+from steps.errors import ConfigError, DeviceError, PipelineError
+from steps.files import require_space
+from steps.parameters import Parameters
+from steps.resolve.locks import ModelLock
+from steps.resolve.params import BaseModelParameters, DataParameters
+from steps.train.params import TrainingParameters
+
+PROJECT = "qlora-pipeline"
+
+QUANTIZED_SHARE = 0.3
+"""Bytes of the 4-bit copy over those of the 16-bit weights: 4/16, and the embeddings, which stay."""
+
+TRAINING_SHARE = 0.2
+"""The same for adapter, optimiser state and checkpoints: 0.15 for rank 64 on a 7B model's projections."""
+
+GGUF_EXPANSION = 4
+"""Bytes of 16-bit weights over those of a 4-bit GGUF file; larger ones expand less."""
+
+M = TypeVar("M", bound=Parameters)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one check found."""
+
+    name: str
+    passed: bool
+    message: str
+
+
+def preflight(config: CheckedConfig) -> Iterator[Outcome]:
+    """Try every check, in order; one that fails does not keep the next from being tried."""
+    for name, check in CHECKS.items():
+        try:
+            yield Outcome(name, True, check(config))
+        except PipelineError as error:
+            yield Outcome(name, False, str(error))
+
+
+def _config(config: CheckedConfig) -> str:
+    config.require()
+    given, total = parameter_counts(config)
+    return f"{config.document.file}: {given} of {total} parameters given, the others are defaults"
+
+
+def _packages(config: CheckedConfig) -> str:
+    requirements = _requirements()
+    problems = [problem for requirement in requirements if (problem := _unmet(requirement))]
+    for name in _named_packages(config):
+        if importlib.util.find_spec(name) is None:
+            problems.append(f"{name} is not installed, but {config.document.file} names it")
+    if problems:
+        raise DeviceError(f"{'; '.join(problems)}; install what is missing with pip")
+    return f"{len(requirements)} requirements met"
+
+
+def _requirements() -> list[Requirement]:
+    try:
+        lines = requires(PROJECT) or []
+    except PackageNotFoundError:
+        raise DeviceError(f"{PROJECT} itself is not installed; run pip install -e .") from None
+    requirements = [Requirement(line) for line in lines]
+    return [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def _unmet(requirement: Requirement) -> str:
+    try:
+        installed = version(requirement.name)
+    except PackageNotFoundError:
+        return f"{requirement} is not installed"
+    if requirement.specifier.contains(installed, prereleases=True):
+        return ""
+    return f"{requirement} is needed and {installed} is installed"
+
+
+def _named_packages(config: CheckedConfig) -> list[str]:
+    data, base_model = config.parameters.get("data"), config.parameters.get("base_model")
+    names = [source.package for source in data.sources] if isinstance(data, DataParameters) else []
+    names += [base_model.package] if isinstance(base_model, BaseModelParameters) else []
+    return [name for name in names if name]
+
+
+def _device(config: CheckedConfig) -> str:
+    from steps.quantize.device import describe_device
+
+    training = config.parameters.get("training")
+    if isinstance(training, TrainingParameters):
+        return describe_device(training.precision, training.attention).reason
+    return describe_device().reason
+
+
+def _data(config: CheckedConfig) -> str:
+    from steps.resolve.data import lock_data
+
+    lock = lock_data(_valid(config, "data", DataParameters))
+    return ", ".join(
+        f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in lock.sources
+    )
+
+
+def _base_model(config: CheckedConfig) -> str:
+    from steps.resolve.base_model import model_size
+
+    lock = _lock(_valid(config, "base_model", BaseModelParameters))
+    return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB"
+
+
+def _disk(config: CheckedConfig) -> str:
+    from zenml.client import Client
+
+    from materializers.local import local_path
+    from steps.resolve.base_model import model_size
+
+    store = Client().active_stack.artifact_store
+    folder = local_path(store.path, store)
+    if folder is None:
+        return f"{store.path} is remote and was not measured"
+    lock = _lock(_valid(config, "base_model", BaseModelParameters))
+    full = model_size(lock) * (GGUF_EXPANSION if lock.package else 1)
+    copies = 2 if lock.package else 1  # the merged model; a GGUF file is also converted to safetensors
+    needed = int(full * (copies + QUANTIZED_SHARE + TRAINING_SHARE))
+    require_space(folder, needed, "a run with this base model")
+    return f"{folder}: the {needed / 1e9:.2f} GB that a run writes are free"
+
+
+@cache
+def _lock(base_model: BaseModelParameters) -> ModelLock:
+    from steps.resolve.base_model import lock_model
+
+    return lock_model(base_model)
+
+
+def _valid(config: CheckedConfig, name: str, model: type[M]) -> M:
+    value = config.parameters.get(name)
+    if not isinstance(value, model):
+        raise ConfigError(f"not tried, since parameters.{name} is not valid")
+    return value
+
+
+CHECKS: dict[str, Callable[[CheckedConfig], str]] = {
+    "config": _config,
+    "packages": _packages,
+    "device": _device,
+    "data": _data,
+    "base model": _base_model,
+    "disk space": _disk,
+}
+"""In the order in which a run would fail."""

@@ -1,0 +1,139 @@
+"""What a finished run says last: what ran, what it brought, and where the results lie."""
+
+import io
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+from zenml.models import ArtifactVersionResponse, PipelineRunResponse, StepRunResponse
+from zenml.utils.dashboard_utils import get_run_url
+
+from materializers.directory import FILES
+from materializers.report import PAGE
+
+if TYPE_CHECKING:
+    from steps.evaluate.report import EvaluationReport, Figure, Sample
+    from steps.promote.report import PromotionDecision
+
+WIDTH = 80
+"""Columns; paths may be longer, so that they can be copied whole."""
+
+SHOWN_LINES = 12
+"""Lines of a prompt or an answer."""
+
+NEEDED_STEPS = frozenset({"evaluate", "merge", "promote"})
+
+
+def can_summarise(run: PipelineRunResponse) -> bool:
+    """Whether the run is over and has the steps that a summary speaks of."""
+    return run.status == ExecutionStatus.COMPLETED and run.steps.keys() >= NEEDED_STEPS
+
+
+def summarise(run: PipelineRunResponse) -> str:
+    """The summary as plain text, 80 columns wide; cached steps count like those that ran."""
+    report: EvaluationReport = _output(run, "evaluate", "evaluation_report").load()
+    decision: PromotionDecision = _output(run, "promote", "promotion_decision").load()
+    text = io.StringIO()
+    console = Console(file=text, width=WIDTH, highlight=False, markup=False, color_system=None)
+    console.print(f"\nRun {run.name} finished\n")
+    console.print(_steps(run))
+    console.print()
+    console.print(_figures(report))
+    if report.samples:
+        _print_sample(console, _telling_sample(report.samples))
+    _print_decision(console, decision)
+    console.print("Where things are", soft_wrap=True)
+    for name, place in _places(run):
+        console.print(f"  {name:<20} {place}", soft_wrap=True)
+    return text.getvalue()
+
+
+def _output(run: PipelineRunResponse, step: str, name: str) -> ArtifactVersionResponse:
+    return run.steps[step].outputs[name][0]
+
+
+def _steps(run: PipelineRunResponse) -> Table:
+    table = _table("step", "result", "duration")
+    for name, step in run.steps.items():
+        cached = step.status == ExecutionStatus.CACHED
+        table.add_row(name, "cached" if cached else "ran", "" if cached else _duration(step))
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _duration(step: StepRunResponse) -> str:
+    if step.start_time is None or step.end_time is None:
+        return ""
+    duration: timedelta = step.end_time - step.start_time
+    minutes, seconds = divmod(duration.total_seconds(), 60)
+    return f"{minutes:.0f} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
+
+
+def _figures(report: "EvaluationReport") -> Table:
+    interval = f"difference ({report.confidence:.0%} interval)"
+    table = _table("figure", "base", "tuned", interval, "verdict")
+    for figure in report.figures:
+        bounds = f"{_signed(figure, figure.low)} to {_signed(figure, figure.high)}"
+        difference = f"{_signed(figure, figure.difference)} ({bounds})"
+        base, tuned = figure.show(figure.base), figure.show(figure.tuned)
+        table.add_row(figure.name, base, tuned, difference, figure.verdict)
+    return table
+
+
+def _signed(figure: "Figure", value: float) -> str:
+    return f"{'+' if value >= 0 else ''}{figure.show(value)}"
+
+
+def _telling_sample(samples: "list[Sample]") -> "Sample":
+    """The first prompt to which base and tuned give different answers, if there is one."""
+    return next((sample for sample in samples if sample.base_answer != sample.tuned_answer), samples[0])
+
+
+def _print_sample(console: Console, sample: "Sample") -> None:
+    answers = {
+        "One prompt": sample.instruction,
+        "Base answers": sample.base_answer,
+        "Tuned answers": sample.tuned_answer,
+    }
+    for title, text in answers.items():
+        lines = text.strip().splitlines() or ["(nothing)"]
+        more = [f"... {len(lines) - SHOWN_LINES} more lines"] if len(lines) > SHOWN_LINES else []
+        console.print(f"\n{title}")
+        for line in [*lines[:SHOWN_LINES], *more]:
+            console.print(Text(f"  {line}"), overflow="ellipsis", no_wrap=True)
+
+
+def _print_decision(console: Console, decision: "PromotionDecision") -> None:
+    console.print(
+        f"\nPromoted to {decision.stage}" if decision.promoted else f"\nNot promoted to {decision.stage}"
+    )
+    for condition in decision.conditions:
+        console.print(
+            f"  {'met    ' if condition.passed else 'NOT met'}  {condition.name}: {condition.detail}"
+        )
+    console.print()
+
+
+def _places(run: PipelineRunResponse) -> Iterator[tuple[str, str]]:
+    yield "merged model", f"{_output(run, 'merge', 'merged_model').uri}/{FILES}"
+    for step in run.steps.values():
+        for name, artifacts in step.outputs.items():
+            if name.endswith(("_report", "_decision")):
+                yield name.replace("_", " "), f"{artifacts[0].uri}/{PAGE}"
+    yield "dashboard", "make dashboard"
+    yield (
+        "run page",
+        get_run_url(run) or f"/projects/{Client().active_project.name}/runs/{run.id} on the dashboard",
+    )

@@ -1,0 +1,47 @@
+"""What the merge changed, and how close the merged model is to base + adapter."""
+
+from typing import TYPE_CHECKING
+
+from steps.report import Report
+
+if TYPE_CHECKING:
+    from steps.page import Page
+
+
+class MergeReport(Report):
+    """Compared on real prompts: base + adapter in memory against the merged model reloaded from disk."""
+
+    base_model: str
+    changed_weights: int
+    unchanged_weights: int
+    rows: int
+    positions: int
+    max_logit_difference: float
+    mean_logit_difference: float
+    top1_agreement: float
+    adapter_loss: float
+    merged_loss: float
+    max_logit_difference_bound: float
+    max_loss_difference_bound: float
+    bytes: int
+    device: str
+    seconds: float
+
+    def metadata(self) -> dict[str, str | int | float | bool]:
+        """Differences and size."""
+        return {
+            "max_logit_difference": round(self.max_logit_difference, 5),
+            "loss_difference": round(self.merged_loss - self.adapter_loss, 6),
+            "top1_agreement": round(self.top1_agreement, 5),
+            "merged_bytes": self.bytes,
+        }
+
+    def decisive_json(self) -> str:
+        """Everything but the time that it took and the device's description."""
+        return self.model_dump_json(exclude={"seconds", "device"})
+
+    def page(self) -> "Page":
+        """The report as a page."""
+        from steps.merge.page import draw
+
+        return draw(self)
