@@ -15,6 +15,7 @@ from steps.format.tokenizer import choose_padding, load_tokenizer
 from steps.provenance import write_provenance
 from steps.resolve.base_model import local_tokenizer
 from steps.resolve.locks import ModelLock
+from steps.rows import table_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,7 +101,7 @@ def tokenize(
             continue
         example = {name: row[name] for name in ("row_id", "instruction", "completion", "tests")}
         kept.append({**example, "prompt": prompt, "prompt_ids": prompt_ids, "completion_ids": completion_ids})
-    return Dataset.from_list(kept, features=EXAMPLE_FEATURES), too_long, unsafe
+    return table_of(kept, EXAMPLE_FEATURES), too_long, unsafe
 
 
 def _figures(

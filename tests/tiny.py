@@ -1,0 +1,66 @@
+"""A tiny random Llama with tokenizers of its own, and rows that it can learn: real parts, small enough for any machine."""
+
+import json
+from pathlib import Path
+
+VOCABULARY = 400
+VERBS = ("add", "subtract", "multiply", "shift", "scale", "raise", "lower", "move")
+
+
+def row(number: int) -> dict[str, str]:
+    """One instruction -> code row; equal numbers give equal rows."""
+    name = f"{VERBS[number % len(VERBS)]}_{number}"
+    return {
+        "instruction": f"Write a function {name} that returns its argument plus {number}.",
+        "completion": f"def {name}(value):\n    return value + {number}\n",
+    }
+
+
+def write_rows(path: Path, count: int = 80) -> Path:
+    """A JSONL file of ``count`` rows."""
+    path.write_text("".join(json.dumps(row(number)) + "\n" for number in range(count)), encoding="utf-8")
+    return path
+
+
+def write_tokenizer(folder: Path, *, pad: str | None = "<pad>", bos: bool = True) -> None:
+    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end, no padding token
+    where ``pad`` is None."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<unk>", "<s>", "</s>", *([pad] if pad else [])]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator((text for number in range(80) for text in row(number).values()), trainer)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=pad
+    ).save_pretrained(folder)
+
+
+def write_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
+    """A Llama of two layers and 64 dimensions with random weights, and its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
