@@ -52,4 +52,3 @@ def require_space(directory: Path, needed: int, purpose: str) -> None:
             f"{directory}: {purpose} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
             "free some space or point the artifact store at a larger disk"
         )
-

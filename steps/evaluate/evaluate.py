@@ -18,7 +18,11 @@ from steps.quantize.load import load_quantized
 
 
 def evaluate_adapter(
-    test: Dataset, model_folder: Path, adapter_folder: Path, tokenizer_folder: Path, evaluation: EvaluationParameters
+    test: Dataset,
+    model_folder: Path,
+    adapter_folder: Path,
+    tokenizer_folder: Path,
+    evaluation: EvaluationParameters,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -35,7 +39,9 @@ def evaluate_adapter(
     from peft import PeftModel
 
     if not len(test):
-        raise DataError("the test split has no row that fits prompt.max_length; raise splits.test or prompt.max_length")
+        raise DataError(
+            "the test split has no row that fits parameters.prompt.max_length; raise parameters.splits.test or parameters.prompt.max_length"
+        )
     start = time.monotonic()
     device = describe_device()
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -43,7 +49,8 @@ def evaluate_adapter(
 
     measured = test.select(range(min(evaluation.max_loss_rows, len(test))))
     losses = [
-        completion_losses(model, measured, evaluation.batch_size, adapter=adapter) for adapter in (False, True)
+        completion_losses(model, measured, evaluation.batch_size, adapter=adapter)
+        for adapter in (False, True)
     ]
     asked = test.select(range(min(evaluation.max_prompts, len(test))))
     answers = [
@@ -55,7 +62,10 @@ def evaluate_adapter(
     base_grades, tuned_grades = ([grade(answer) for answer in side] for side in answers)
     shares = [
         compare_shares(
-            name, [one[name] for one in base_grades], [one[name] for one in tuned_grades], evaluation.confidence
+            name,
+            [one[name] for one in base_grades],
+            [one[name] for one in tuned_grades],
+            evaluation.confidence,
         )
         for name in GRADES
     ]

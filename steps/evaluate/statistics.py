@@ -29,7 +29,14 @@ def compare_losses(base: Sequence[RowLoss], tuned: Sequence[RowLoss], confidence
     samples = (base_nats, tuned_nats, tokens)
     base_loss, tuned_loss = base_nats.sum() / tokens.sum(), tuned_nats.sum() / tokens.sum()
     return [
-        _figure("loss", base_loss, tuned_loss, _interval(samples, loss_difference, confidence), "nats/token", "lower"),
+        _figure(
+            "loss",
+            base_loss,
+            tuned_loss,
+            _interval(samples, loss_difference, confidence),
+            "nats/token",
+            "lower",
+        ),
         _figure(
             "perplexity",
             math.exp(base_loss),

@@ -8,7 +8,17 @@ def draw(report: FormatReport) -> Page:
     """Counts, a histogram of lengths against the block, and prompts as rendered."""
     train = next(split for split in report.splits if split.name == "train")
     trained = "completions only" if report.loss_on == "completion" else "prompts and completions"
-    columns = ["split", "rows", "examples", "too long", "special tokens inside", "tokens", "trained", "blocks", "fill"]
+    columns = [
+        "split",
+        "rows",
+        "examples",
+        "too long",
+        "special tokens inside",
+        "tokens",
+        "trained",
+        "blocks",
+        "fill",
+    ]
     rows = [
         [
             split.name,
@@ -29,7 +39,11 @@ def draw(report: FormatReport) -> Page:
         f"{report.eos}; padding is {report.pad}.",
         tiles=[
             Tile("Training tokens", f"{train.tokens:,}", "an epoch"),
-            Tile("Trained tokens", f"{train.trained_tokens:,}", f"{train.trained_tokens / max(train.tokens, 1):.0%}"),
+            Tile(
+                "Trained tokens",
+                f"{train.trained_tokens:,}",
+                f"{train.trained_tokens / max(train.tokens, 1):.0%}",
+            ),
             Tile("Blocks", f"{train.blocks:,}", f"{train.fill:.1%} full"),
             Tile("Set aside", f"{sum(split.rows - split.examples for split in report.splits):,}", "rows"),
         ],

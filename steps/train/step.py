@@ -24,7 +24,10 @@ def decided_by() -> str:
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def train(
-    blocks: DatasetDict, quantized_model: QuantizedModel, tokenizer: TokenizerFiles, training: TrainingParameters
+    blocks: DatasetDict,
+    quantized_model: QuantizedModel,
+    tokenizer: TokenizerFiles,
+    training: TrainingParameters,
 ) -> tuple[Annotated[Adapter, "adapter"], Annotated[TrainingReport, "training_report"]]:
     """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact."""
     from steps.train.train import train_adapter

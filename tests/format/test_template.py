@@ -15,12 +15,16 @@ from tests.tiny import write_tokenizer
 TEMPLATES = [
     PromptParameters(),
     PromptParameters(system="", template="Question: {instruction}\nAnswer: "),
-    PromptParameters(system='say "hi" {instruction} \\n ünï 🙂', template="[{system}]{eos}\n{instruction} {not_a_field}"),
+    PromptParameters(
+        system='say "hi" {instruction} \\n ünï 🙂', template="[{system}]{eos}\n{instruction} {not_a_field}"
+    ),
 ]
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["bos", "no bos"])
-def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+def tokenizer(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PreTrainedTokenizerBase:
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder, bos=request.param)
     return load_tokenizer(folder)

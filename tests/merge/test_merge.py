@@ -1,0 +1,120 @@
+"""The merged model is base + adapter, or the step fails."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from steps.errors import ModelError
+from steps.format.params import PromptParameters
+from steps.format.template import bind_template
+from steps.format.tokenizer import load_tokenizer
+from steps.merge.merge import merge_adapter
+from steps.merge.params import MergeParameters
+from steps.merge.verify import changed_weights
+from tests.conftest import TinyRun
+
+
+@pytest.fixture(scope="module")
+def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("merged")
+    test = tiny_run.examples["test"]
+    report = merge_adapter(
+        tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output
+    )
+    assert report.changed_weights == 14
+    assert report.unchanged_weights == len(load_file(output / "model.safetensors")) - 14
+    assert 0 < report.max_logit_difference < 0.5
+    assert report.rows == min(8, len(test))
+    return output
+
+
+def test_weights_are_base_plus_scaled_adapter(tiny_run: TinyRun, merged: Path) -> None:
+    base = load_file(Path(tiny_run.lock.folder) / "model.safetensors")
+    adapter = load_file(tiny_run.adapter / "adapter_model.safetensors")
+    result = load_file(merged / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj"
+    prefix = f"base_model.model.{name}"
+    update = (
+        adapter[f"{prefix}.lora_B.weight"].float() @ adapter[f"{prefix}.lora_A.weight"].float() * (16 / 64)
+    )
+    assert update.abs().max() > 0
+    expected = base[f"{name}.weight"].float() + update
+    torch.testing.assert_close(result[f"{name}.weight"].float(), expected, rtol=2**-7, atol=1e-4)
+
+
+def test_a_chat_request_builds_the_trained_prompt(tiny_run: TinyRun, merged: Path) -> None:
+    generate = pipeline("text-generation", model=str(merged))
+    chat = [{"role": "user", "content": "Print 3."}]
+    template = bind_template(PromptParameters(), load_tokenizer(merged))
+    ids = generate.tokenizer.apply_chat_template(chat, return_dict=False)
+    assert ids == generate.tokenizer(template.prompt("Print 3."), add_special_tokens=False)["input_ids"]
+    answer = generate(chat, max_new_tokens=4, do_sample=False)[0]["generated_text"]
+    assert answer[-1]["role"] == "assistant"
+    assert generate.model.generation_config.eos_token_id == generate.tokenizer.eos_token_id
+
+
+def test_merged_directory_is_complete(merged: Path) -> None:
+    assert {path.name for path in merged.iterdir()} == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "provenance.json",
+    }
+    assert json.loads((merged / "provenance.json").read_text())["adapter"]["training"]["lora"]["r"] == 64
+    assert AutoTokenizer.from_pretrained(merged).pad_token == "<pad>"
+
+
+def test_difference_above_its_bound_fails(tiny_run: TinyRun, tmp_path: Path) -> None:
+    strict = MergeParameters(max_logit_difference=1e-9)
+    with pytest.raises(
+        ModelError, match=r"parameters\.merging\.max_logit_difference: merged and base \+ adapter differ by"
+    ):
+        merge_adapter(
+            tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, tiny_run.examples["test"], strict, tmp_path
+        )
+
+
+def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(tiny_run.adapter, adapter)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    zeros = {name: weight * 0 if "lora_B" in name else weight for name, weight in weights.items()}
+    save_file(zeros, adapter / "adapter_model.safetensors")
+    output = tmp_path / "merged"
+    output.mkdir()
+    with pytest.raises(ModelError, match=r"_proj\.weight did not change; the adapter does not fit"):
+        merge_adapter(
+            tiny_run.lock, adapter, tiny_run.tokenizer, tiny_run.examples["test"], MergeParameters(), output
+        )
+
+
+def test_a_weight_that_changed_without_being_targeted_is_found(
+    tiny_run: TinyRun, merged: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "merged"
+    shutil.copytree(merged, damaged)
+    weights = load_file(damaged / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, damaged / "model.safetensors")
+    with pytest.raises(
+        ModelError, match=r"model\.norm\.weight changed although the adapter does not target it"
+    ):
+        changed_weights(Path(tiny_run.lock.folder), damaged, tiny_run.adapter)
+
+
+def test_merged_model_answers_like_base_plus_adapter(tiny_run: TinyRun, merged: Path) -> None:
+    ids = torch.tensor([tiny_run.examples["test"][0]["prompt_ids"]])
+    base = AutoModelForCausalLM.from_pretrained(tiny_run.lock.folder, dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(base, str(tiny_run.adapter))
+    reloaded = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+    with torch.inference_mode():
+        torch.testing.assert_close(reloaded(ids).logits, tuned(ids).logits, rtol=0, atol=0.1)
