@@ -65,7 +65,7 @@ def _annotated(annotation: ast.expr | None, named: Mapping[str, Model]) -> Model
         name = (
             node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else None
         )
-        if name in named:
+        if isinstance(name, str) and name in named:
             return named[name]
     return None
 
@@ -118,7 +118,7 @@ class _Function:
             self.names[target.id] = model
 
     def _model_of(self, node: ast.expr) -> Model | None:
-        """The model of an expression's value or of its items; every field that is read on the way is noted."""
+        """The model of an expression's value or of its items; every field read on the way is noted."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if isinstance(node, ast.Subscript):

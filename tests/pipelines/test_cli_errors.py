@@ -1,4 +1,4 @@
-"""What a user sees of a run that the real ZenML command line triggers, each in a project and a store of its own."""
+"""What a user sees of a run that the real ZenML command line triggers, in a project and store of its own."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A strict pipeline in process: it checks before it compiles, runs, and lets a caller have the error itself."""
+"""A strict pipeline in process: it checks before it compiles, and lets a caller have the error itself."""
 
 import logging
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def test_the_check_also_sees_a_positional_config_path(config_file: Write) -> Non
 
 def test_settings_of_the_active_stack_are_checked(config_file: Write) -> None:
     path = config_file("model: {name: toy}\nparameters: {splits: {}}\nsettings: {deployer: {prot: 8000}}\n")
-    with pytest.raises(ConfigError, match="settings.deployer.prot: unknown key; did you mean 'port'"):
+    with pytest.raises(ConfigError, match=r"settings\.deployer\.prot: unknown key; did you mean 'port'"):
         toy.with_options(config_path=str(path))
 
 
