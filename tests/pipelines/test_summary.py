@@ -1,5 +1,6 @@
 """The summary at the end of a run, from the artifacts of real runs: a first one and a cached one."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def evaluate(splits: SplitParameters) -> Annotated[EvaluationReport, "evaluation
         base=0.05,
         tuned=0.4,
         difference=0.35,
-        low=-0.02,
+        low=-math.inf,
         high=0.5,
         unit="share",
         better="higher",
@@ -115,7 +116,7 @@ def test_the_summary_says_what_the_run_brought(first: PipelineRunResponse) -> No
     text = summarise(first)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "completion loss 2.050 0.870 -1.180 (-1.300 to -1.100) better" in lines
-    assert "only code 5.0% 40.0% +35.0% (-2.0% to +50.0%) undecided" in lines
+    assert "only code 5.0% 40.0% +35.0% (-inf% to +50.0%) undecided" in lines
     assert "Write double(x). [bold]Only code[/bold]" in lines
     assert " return 2 * x" in text
     assert "... 9 more lines" in lines
