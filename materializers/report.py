@@ -1,6 +1,7 @@
 """Materializer of every report and record: JSON for programs, one HTML page for people."""
 
 import hashlib
+import json
 import os
 from typing import Any, ClassVar
 
@@ -21,8 +22,9 @@ class ReportMaterializer(BaseMaterializer):
 
     def save(self, data: Report) -> None:
         """Write the values as JSON."""
+        values = data.model_dump(mode="json")
         with self.artifact_store.open(os.path.join(self.uri, VALUES), "w") as stream:
-            stream.write(data.model_dump_json(indent=1))
+            json.dump(values, stream, indent=1)  # unlike pydantic's own JSON, it keeps an infinite bound
 
     def load(self, data_type: type[Any]) -> Any:
         """The report, validated against its model."""

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TypeVar
 
@@ -33,6 +33,20 @@ M = TypeVar("M", bound=Parameters)
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What the checks look at."""
+
+    config: CheckedConfig
+
+    @cached_property
+    def model_lock(self) -> ModelLock:
+        """The base model at its exact state; two checks need it, and hashing large weights takes a while."""
+        from steps.resolve.base_model import lock_model
+
+        return lock_model(_valid(self.config, "base_model", BaseModelParameters))
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one check found."""
 
@@ -43,25 +57,27 @@ class Outcome:
 
 def preflight(config: CheckedConfig) -> Iterator[Outcome]:
     """Try every check, in order; one that fails does not keep the next from being tried."""
+    subject = Subject(config)
     for name, check in CHECKS.items():
         try:
-            yield Outcome(name, True, check(config))
+            yield Outcome(name, True, check(subject))
         except PipelineError as error:
             yield Outcome(name, False, str(error))
 
 
-def _config(config: CheckedConfig) -> str:
+def _config(subject: Subject) -> str:
+    config = subject.config
     config.require()
     given, total = parameter_counts(config)
     return f"{config.document.file}: {given} of {total} parameters given, the others are defaults"
 
 
-def _packages(config: CheckedConfig) -> str:
+def _packages(subject: Subject) -> str:
     requirements = _requirements()
-    problems = [problem for requirement in requirements if (problem := _unmet(requirement))]
-    for name in _named_packages(config):
+    problems = [problem for requirement in requirements if (problem := unmet(requirement))]
+    for name in _named_packages(subject.config):
         if importlib.util.find_spec(name) is None:
-            problems.append(f"{name} is not installed, but {config.document.file} names it")
+            problems.append(f"{name} is not installed, but {subject.config.document.file} names it")
     if problems:
         raise DeviceError(f"{'; '.join(problems)}; install what is missing with pip")
     return f"{len(requirements)} requirements met"
@@ -76,7 +92,8 @@ def _requirements() -> list[Requirement]:
     return [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
-def _unmet(requirement: Requirement) -> str:
+def unmet(requirement: Requirement) -> str:
+    """What is wrong with the installed version, "" where nothing is."""
     try:
         installed = version(requirement.name)
     except PackageNotFoundError:
@@ -93,32 +110,32 @@ def _named_packages(config: CheckedConfig) -> list[str]:
     return [name for name in names if name]
 
 
-def _device(config: CheckedConfig) -> str:
+def _device(subject: Subject) -> str:
     from steps.quantize.device import describe_device
 
-    training = config.parameters.get("training")
+    training = subject.config.parameters.get("training")
     if isinstance(training, TrainingParameters):
         return describe_device(training.precision, training.attention).reason
     return describe_device().reason
 
 
-def _data(config: CheckedConfig) -> str:
+def _data(subject: Subject) -> str:
     from steps.resolve.data import lock_data
 
-    lock = lock_data(_valid(config, "data", DataParameters))
+    lock = lock_data(_valid(subject.config, "data", DataParameters))
     return ", ".join(
         f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in lock.sources
     )
 
 
-def _base_model(config: CheckedConfig) -> str:
+def _base_model(subject: Subject) -> str:
     from steps.resolve.base_model import model_size
 
-    lock = _lock(_valid(config, "base_model", BaseModelParameters))
+    lock = subject.model_lock
     return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB"
 
 
-def _disk(config: CheckedConfig) -> str:
+def _disk(subject: Subject) -> str:
     from zenml.client import Client
 
     from materializers.local import local_path
@@ -128,19 +145,12 @@ def _disk(config: CheckedConfig) -> str:
     folder = local_path(store.path, store)
     if folder is None:
         return f"{store.path} is remote and was not measured"
-    lock = _lock(_valid(config, "base_model", BaseModelParameters))
+    lock = subject.model_lock
     full = model_size(lock) * (GGUF_EXPANSION if lock.package else 1)
     copies = 2 if lock.package else 1  # the merged model; a GGUF file is also converted to safetensors
     needed = int(full * (copies + QUANTIZED_SHARE + TRAINING_SHARE))
     require_space(folder, needed, "a run with this base model")
     return f"{folder}: the {needed / 1e9:.2f} GB that a run writes are free"
-
-
-@cache
-def _lock(base_model: BaseModelParameters) -> ModelLock:
-    from steps.resolve.base_model import lock_model
-
-    return lock_model(base_model)
 
 
 def _valid(config: CheckedConfig, name: str, model: type[M]) -> M:
@@ -150,7 +160,7 @@ def _valid(config: CheckedConfig, name: str, model: type[M]) -> M:
     return value
 
 
-CHECKS: dict[str, Callable[[CheckedConfig], str]] = {
+CHECKS: dict[str, Callable[[Subject], str]] = {
     "config": _config,
     "packages": _packages,
     "device": _device,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from zenml.client import Client
@@ -25,6 +26,9 @@ WIDTH = 80
 
 SHOWN_LINES = 12
 """Lines of a prompt or an answer."""
+
+SHOWN_CHARACTERS = 300
+"""Characters of such a line."""
 
 NEEDED_STEPS = frozenset({"evaluate", "merge", "promote"})
 
@@ -112,7 +116,7 @@ def _print_sample(console: Console, sample: "Sample") -> None:
         more = [f"... {len(lines) - SHOWN_LINES} more lines"] if len(lines) > SHOWN_LINES else []
         console.print(f"\n{title}")
         for line in [*lines[:SHOWN_LINES], *more]:
-            console.print(Text(f"  {line}"), overflow="ellipsis", no_wrap=True)
+            console.print(Padding(Text(line[:SHOWN_CHARACTERS], overflow="fold"), (0, 0, 0, 2)))
 
 
 def _print_decision(console: Console, decision: "PromotionDecision") -> None:

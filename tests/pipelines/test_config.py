@@ -154,7 +154,8 @@ def test_a_misplaced_key_is_sent_home(config_file: Write) -> None:
 def test_step_parameters_are_refused(config_file: Write) -> None:
     lines = complaint(config_file(f"{TOP}steps:\n  train:\n    parameters:\n      training: {{epochs: 1}}\n"))
     assert lines == [
-        "config.yaml:11: steps.train.parameters: parameters stand under the top-level key parameters; move them"
+        "config.yaml:11: steps.train.parameters: parameters stand under the top-level key parameters; "
+        "move them"
     ]
 
 

@@ -1,0 +1,32 @@
+"""What all tests share: one ZenML store for the session; whatever store the developer has is left alone."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Set before any test module imports zenml: the import alone writes a configuration file where this points.
+os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
+os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _zenml_store() -> Iterator[None]:
+    """Remove the store when the session ends."""
+    yield
+    shutil.rmtree(os.environ["ZENML_CONFIG_PATH"], ignore_errors=True)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a text as a configuration file and gives its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
