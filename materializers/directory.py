@@ -89,13 +89,7 @@ def verify(path: Path, manifest: dict[str, str]) -> None:
     found = hashes(path) if path.is_dir() else {}
     for name in sorted(manifest.keys() | found.keys()):
         if manifest.get(name) != found.get(name):
-            state = (
-                "missing"
-                if name not in found
-                else "not in its manifest"
-                if name not in manifest
-                else "changed"
-            )
+            state = "missing" if name not in found else "not in its manifest" if name not in manifest else "changed"
             raise ModelError(
                 f"{path / name}: the stored file is {state}; restore it, or delete the artifact version so that its "
                 "step runs again"

@@ -123,9 +123,7 @@ class _Checker:
                 yield Problem(path, f"needs a mapping of keys, not {shown(step)}")
                 continue
             if "parameters" in step:
-                yield Problem(
-                    (*path, "parameters"), "parameters stand under the top-level key parameters; move them"
-                )
+                yield Problem((*path, "parameters"), "parameters stand under the top-level key parameters; move them")
             if "settings" in step:
                 yield from self._settings(step["settings"], (*path, "settings"))
             plain = {key: value for key, value in step.items() if key not in ("parameters", "settings")}

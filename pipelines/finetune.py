@@ -44,5 +44,5 @@ def finetune(
     quantized_model, _ = quantize(model_lock, quantization)
     adapter, _ = train(blocks, quantized_model, tokenizer, training)
     evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
-    merged_model, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
+    _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
     promote(evaluation_report, merge_report, promotion)

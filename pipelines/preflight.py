@@ -123,9 +123,7 @@ def _data(subject: Subject) -> str:
     from steps.resolve.data import lock_data
 
     lock = lock_data(_valid(subject.config, "data", DataParameters))
-    return ", ".join(
-        f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in lock.sources
-    )
+    return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in lock.sources)
 
 
 def _base_model(subject: Subject) -> str:

@@ -120,13 +120,9 @@ def _print_sample(console: Console, sample: "Sample") -> None:
 
 
 def _print_decision(console: Console, decision: "PromotionDecision") -> None:
-    console.print(
-        f"\nPromoted to {decision.stage}" if decision.promoted else f"\nNot promoted to {decision.stage}"
-    )
+    console.print(f"\nPromoted to {decision.stage}" if decision.promoted else f"\nNot promoted to {decision.stage}")
     for condition in decision.conditions:
-        console.print(
-            f"  {'met    ' if condition.passed else 'NOT met'}  {condition.name}: {condition.detail}"
-        )
+        console.print(f"  {'met    ' if condition.passed else 'NOT met'}  {condition.name}: {condition.detail}")
     console.print()
 
 

@@ -38,9 +38,7 @@ class Progress:
         self.last_shown = now
         left = (now - self.start) / max(done, 1) * (self.total - done)
         when = f"{clock(now - self.start)} in all" if finished else f"{clock(left)} left"
-        line = (
-            f"  {self.name} {_bar(done / self.total)} {done}/{self.total}  {note}{'  ' if note else ''}{when}"
-        )
+        line = f"  {self.name} {_bar(done / self.total)} {done}/{self.total}  {note}{'  ' if note else ''}{when}"
         print(f"\r{line}\x1b[K" if self.terminal else line, end="" if self.terminal else "\n", flush=True)
 
 

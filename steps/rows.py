@@ -19,17 +19,13 @@ ROW_FEATURES = Features(
         "license": Value("string"),  # SPDX id where the source states one, else ""
         "instruction": Value("string"),
         "completion": Value("string"),
-        "tests": List(
-            Value("string")
-        ),  # one doctest session or assert statements each; empty where there is none
+        "tests": List(Value("string")),  # one doctest session or assert statements each; empty where there is none
     }
 )
 
 QUARANTINE_FEATURES = Features(
     {
-        **{
-            name: ROW_FEATURES[name] for name in ("row_id", "source", "location", "instruction", "completion")
-        },
+        **{name: ROW_FEATURES[name] for name in ("row_id", "source", "location", "instruction", "completion")},
         "reasons": List(Value("string")),  # every rule that the row broke
     }
 )

@@ -1,4 +1,4 @@
-"""A tiny random Llama with tokenizers of its own, and rows that it can learn: real parts, small enough for any machine."""
+"""A tiny random Llama with tokenizers of its own, and rows that it can learn: real parts, but small."""
 
 import json
 from pathlib import Path

@@ -40,7 +40,8 @@ def evaluate_adapter(
 
     if not len(test):
         raise DataError(
-            "the test split has no row that fits parameters.prompt.max_length; raise parameters.splits.test or parameters.prompt.max_length"
+            "the test split has no row that fits parameters.prompt.max_length; "
+            "raise parameters.splits.test or parameters.prompt.max_length"
         )
     start = time.monotonic()
     device = describe_device()
@@ -48,15 +49,10 @@ def evaluate_adapter(
     model = PeftModel.from_pretrained(load_quantized(model_folder, device), str(adapter_folder))
 
     measured = test.select(range(min(evaluation.max_loss_rows, len(test))))
-    losses = [
-        completion_losses(model, measured, evaluation.batch_size, adapter=adapter)
-        for adapter in (False, True)
-    ]
+    losses = [completion_losses(model, measured, evaluation.batch_size, adapter=adapter) for adapter in (False, True)]
     asked = test.select(range(min(evaluation.max_prompts, len(test))))
     answers = [
-        generate_answers(
-            model, tokenizer, asked, evaluation.max_new_tokens, evaluation.batch_size, adapter=adapter
-        )
+        generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, evaluation.batch_size, adapter=adapter)
         for adapter in (False, True)
     ]
     base_grades, tuned_grades = ([grade(answer) for answer in side] for side in answers)

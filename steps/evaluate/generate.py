@@ -57,9 +57,7 @@ def generate_answers(
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             prompts = [examples[index]["prompt_ids"] for index in indices]
-            for index, answer in zip(
-                indices, _generate(model, tokenizer, prompts, max_new_tokens), strict=True
-            ):
+            for index, answer in zip(indices, _generate(model, tokenizer, prompts, max_new_tokens), strict=True):
                 answers[index] = answer
             progress.advance(start + len(indices))
     return [answers[index] for index in range(len(examples))]
@@ -92,6 +90,4 @@ def _generate(
 def _answer(tokens: list[int], tokenizer: "PreTrainedTokenizerBase") -> Answer:
     stopped = tokenizer.eos_token_id in tokens
     kept = tokens[: tokens.index(tokenizer.eos_token_id)] if stopped else tokens
-    return Answer(
-        text=str(tokenizer.decode(kept, skip_special_tokens=True)), stopped=stopped, tokens=len(kept)
-    )
+    return Answer(text=str(tokenizer.decode(kept, skip_special_tokens=True)), stopped=stopped, tokens=len(kept))

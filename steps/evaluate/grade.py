@@ -16,9 +16,7 @@ def grade(answer: Answer) -> dict[str, bool]:
     """
     tree = _parse(answer.text)
     parses = tree is not None and bool(tree.body)
-    only_code = (
-        parses and answer.stopped and "```" not in answer.text and tree is not None and _does_something(tree)
-    )
+    only_code = parses and answer.stopped and "```" not in answer.text and tree is not None and _does_something(tree)
     return {"stops": answer.stopped, "parses": parses, "only code": only_code}
 
 

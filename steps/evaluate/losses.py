@@ -21,9 +21,7 @@ class RowLoss:
     tokens: int
 
 
-def completion_losses(
-    model: "PeftModel", examples: Dataset, batch_size: int, *, adapter: bool
-) -> list[RowLoss]:
+def completion_losses(model: "PeftModel", examples: Dataset, batch_size: int, *, adapter: bool) -> list[RowLoss]:
     """Loss of every row's completion tokens, the end token included, in the order of ``examples``.
 
     Rows are sorted by length and padded on the right; logits become float32 one row at a time, so memory does not

@@ -24,9 +24,7 @@ class PromptParameters(Parameters):
         default="### INSTRUCTION:\n{system}{eos}\n\n### Input:\n{instruction}{eos}\n\n### RESPONSE:\n",
         description="text before the completion; {system}, {instruction} and {eos} are filled in",
     )
-    max_length: int = Field(
-        default=512, ge=16, description="tokens of a block; longer examples are set aside"
-    )
+    max_length: int = Field(default=512, ge=16, description="tokens of a block; longer examples are set aside")
     packing: Literal["bfd", "wrapped", "none"] = Field(
         default="bfd",
         description="bfd: whole examples, best fit decreasing, isolated from each other; "

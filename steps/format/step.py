@@ -24,7 +24,7 @@ def decided_by() -> str:
     output_materializers=MATERIALIZERS,
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
-def format(  # noqa: A001 - the stage's name in ZenML
+def format(
     split_rows: DatasetDict, tokenizer_lock: TokenizerLock, prompt: PromptParameters
 ) -> tuple[
     Annotated[DatasetDict, "blocks"],

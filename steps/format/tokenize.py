@@ -71,7 +71,8 @@ def format_rows(
             examples[name] = kept
         elif not len(kept):
             raise DataError(
-                f"parameters.prompt.max_length: none of the {len(split)} training rows fits {prompt.max_length} tokens; raise it"
+                f"parameters.prompt.max_length: none of the {len(split)} training rows fits "
+                f"{prompt.max_length} tokens; raise it"
             )
     return blocks, examples, _report(tokenizer, template, prompt, rows["train"], figures)
 
@@ -145,7 +146,5 @@ def _report(
         eos=template.eos,
         pad=str(tokenizer.pad_token),
         splits=figures,
-        samples=[
-            (template.prompt(row["instruction"]), template.completion(row["completion"])) for row in shown
-        ],
+        samples=[(template.prompt(row["instruction"]), template.completion(row["completion"])) for row in shown],
     )

@@ -20,13 +20,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder}: no tokenizer can be read there ({str(error).splitlines()[0]})"
-        ) from error
+        raise ModelError(f"{folder}: no tokenizer can be read there ({str(error).splitlines()[0]})") from error
     if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"{folder}: the tokenizer has no end-of-sequence token; a model tuned with it could not stop"
-        )
+        raise ModelError(f"{folder}: the tokenizer has no end-of-sequence token; a model tuned with it could not stop")
     tokenizer.padding_side = "right"
     return tokenizer
 

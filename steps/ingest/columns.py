@@ -110,7 +110,5 @@ def _valid(value: object, column: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UnreadableRow(
-            f"column {column!r} holds half a surrogate pair, which is not valid Unicode"
-        ) from None
+        raise UnreadableRow(f"column {column!r} holds half a surrogate pair, which is not valid Unicode") from None
     return value

@@ -15,9 +15,7 @@ from steps.errors import DataError
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-EXAMPLES_HEADING = re.compile(
-    r"(?:for )?(?:examples?|usage|doctests?)(?: usage)?\s*:*\s*(?:\n[-=~]+)?", re.IGNORECASE
-)
+EXAMPLES_HEADING = re.compile(r"(?:for )?(?:examples?|usage|doctests?)(?: usage)?\s*:*\s*(?:\n[-=~]+)?", re.IGNORECASE)
 SPDX_OF_CLASSIFIER = {
     "MIT License": "MIT",
     "BSD License": "BSD-3-Clause",  # the classifier does not say which BSD licence; nearly all are this one
@@ -66,9 +64,7 @@ def license_of(distribution: str) -> str:
     stated = metadata(distribution)
     if "License-Expression" in stated:
         return stated["License-Expression"]
-    classifiers = [
-        line.split(" :: ")[-1] for line in stated.get_all("Classifier") or [] if line.startswith("License")
-    ]
+    classifiers = [line.split(" :: ")[-1] for line in stated.get_all("Classifier") or [] if line.startswith("License")]
     return SPDX_OF_CLASSIFIER.get(classifiers[0], "") if len(classifiers) == 1 else ""
 
 

@@ -97,14 +97,10 @@ def _read_json(path: Path) -> Records:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        advice = (
-            "one object a line is named .jsonl" if error.msg == "Extra data" else "mend or remove the file"
-        )
+        advice = "one object a line is named .jsonl" if error.msg == "Extra data" else "mend or remove the file"
         raise DataError(f"{path}:{error.lineno}: not valid JSON: {error.msg}; {advice}") from error
     if not isinstance(value, list):
-        raise DataError(
-            f"{path}: holds a {type(value).__name__}, not a list of objects; put the rows in one list"
-        )
+        raise DataError(f"{path}: holds a {type(value).__name__}, not a list of objects; put the rows in one list")
     records = [_as_record(item, f"{path}[{i}]") for i, item in enumerate(value)]
     return Records(list(dict.fromkeys(name for record in records for name in record.fields)), iter(records))
 

@@ -18,9 +18,7 @@ def draw(report: MergeReport) -> Page:
                 "good",
             ),
             Tile("Same first choice", f"{report.top1_agreement:.2%}", "of the tokens"),
-            Tile(
-                "Weights changed", f"{report.changed_weights}", f"{report.unchanged_weights} others untouched"
-            ),
+            Tile("Weights changed", f"{report.changed_weights}", f"{report.unchanged_weights} others untouched"),
             Tile("Size", f"{report.bytes / 1e6:,.0f} MB"),
         ],
         sections=[

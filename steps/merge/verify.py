@@ -44,15 +44,12 @@ def compare(expected: list[Outputs], merged: list[Outputs]) -> dict[str, float]:
 
     gaps = [(one.logits - other.logits).abs() for one, other in zip(expected, merged, strict=True)]
     agree = [
-        (one.logits.argmax(-1) == other.logits.argmax(-1)).float()
-        for one, other in zip(expected, merged, strict=True)
+        (one.logits.argmax(-1) == other.logits.argmax(-1)).float() for one, other in zip(expected, merged, strict=True)
     ]
     positions = sum(len(one.targets) for one in expected)
 
     def loss(results: list[Outputs]) -> float:
-        sums = [
-            torch.nn.functional.cross_entropy(one.logits, one.targets, reduction="sum") for one in results
-        ]
+        sums = [torch.nn.functional.cross_entropy(one.logits, one.targets, reduction="sum") for one in results]
         return float(sum(map(float, sums))) / positions
 
     return {
@@ -98,8 +95,8 @@ def check_bounds(report: MergeReport) -> None:
     """Raise :class:`ModelError` where the merged model is further from base + adapter than its bounds allow."""
     if not report.max_logit_difference <= report.max_logit_difference_bound:
         raise ModelError(
-            f"parameters.merging.max_logit_difference: merged and base + adapter differ by {report.max_logit_difference:.4f} in a "
-            f"logit, above {report.max_logit_difference_bound:g}; the merged model is not what was evaluated"
+            f"parameters.merging.max_logit_difference: merged and base + adapter differ by "
+            f"{report.max_logit_difference:.4f} in a logit, above {report.max_logit_difference_bound:g}; the merged model is not what was evaluated"
         )
     if not abs(report.merged_loss - report.adapter_loss) <= report.max_loss_difference_bound:
         raise ModelError(

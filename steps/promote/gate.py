@@ -6,9 +6,7 @@ from steps.promote.params import PromotionParameters
 from steps.promote.report import Condition, PromotionDecision
 
 
-def decide(
-    evaluation: EvaluationReport, merge: MergeReport, promotion: PromotionParameters
-) -> PromotionDecision:
+def decide(evaluation: EvaluationReport, merge: MergeReport, promotion: PromotionParameters) -> PromotionDecision:
     """Promote only if the completion loss fell by more than chance, answers did not get worse, and the merge holds.
 
     A tie does not promote: the whole interval of the loss difference must lie below ``-min_loss_gain``.

@@ -7,11 +7,7 @@ from steps.promote.report import PromotionDecision
 def draw(decision: PromotionDecision) -> Page:
     """The decision, then each condition with its figures."""
     failed = sum(not condition.passed for condition in decision.conditions)
-    why = (
-        "every condition holds"
-        if decision.promoted
-        else f"{failed} of {len(decision.conditions)} conditions fail"
-    )
+    why = "every condition holds" if decision.promoted else f"{failed} of {len(decision.conditions)} conditions fail"
     rows = [[one.name, "holds" if one.passed else "fails", one.detail] for one in decision.conditions]
     return Page(
         title=f"Promoted to {decision.stage}" if decision.promoted else f"Not promoted to {decision.stage}",

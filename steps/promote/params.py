@@ -10,9 +10,7 @@ from steps.parameters import Parameters
 class PromotionParameters(Parameters):
     """What a tuned model must show to be promoted; a tie does not promote."""
 
-    stage: Literal["staging", "production"] = Field(
-        default="staging", description="stage of the promoted version"
-    )
+    stage: Literal["staging", "production"] = Field(default="staging", description="stage of the promoted version")
     min_loss_gain: float = Field(
         default=0.0,
         ge=0,

@@ -28,9 +28,7 @@ class Device:
         """The precision as torch's type."""
         import torch
 
-        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[
-            self.precision
-        ]
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[self.precision]
 
     @property
     def map(self) -> dict[str, str | int]:
@@ -67,13 +65,9 @@ def _cuda(precision: str, attention: str) -> Device:
     flash = installed and ampere and chosen != "float32"
     if attention == "flash_attention_2" and not flash:
         why = (
-            "flash-attn is not installed (pip install '.[flash]')"
-            if not installed
-            else f"{name} lacks it in {chosen}"
+            "flash-attn is not installed (pip install '.[flash]')" if not installed else f"{name} lacks it in {chosen}"
         )
-        raise DeviceError(
-            f"parameters.training.attention: flash_attention_2 is not to be had: {why}; use sdpa or auto"
-        )
+        raise DeviceError(f"parameters.training.attention: flash_attention_2 is not to be had: {why}; use sdpa or auto")
     kernel = attention if attention != "auto" else "flash_attention_2" if flash else "sdpa"
     return Device("cuda", name, chosen, kernel, f"{chosen} on {name}, attention {kernel}")
 
@@ -83,11 +77,11 @@ def _cpu(precision: str, attention: str) -> Device:
 
     if attention == "flash_attention_2":
         raise DeviceError(
-            "training.attention: flash_attention_2 needs an NVIDIA GPU and none is there; use sdpa or auto"
+            "parameters.training.attention: flash_attention_2 needs an NVIDIA GPU and none is there; use sdpa or auto"
         )
     if precision == "float16":
         raise DeviceError(
-            "training.precision: float16 needs a GPU and none is there; use float32, bfloat16 or auto"
+            "parameters.training.precision: float16 needs a GPU and none is there; use float32, bfloat16 or auto"
         )
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     chosen = precision if precision != "auto" else "bfloat16" if native else "float32"

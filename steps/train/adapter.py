@@ -22,16 +22,12 @@ def lora_config(model: "PreTrainedModel", lora: LoraParameters) -> "LoraConfig":
     import torch
     from peft import LoraConfig
 
-    linear = {
-        name.rsplit(".", 1)[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
+    linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     missing = [name for name in lora.target_modules if name not in linear]
     if missing:
         raise ModelError(
-            f"parameters.training.lora.target_modules: {type(model).__name__} has no linear layer {', '.join(missing)}; "
-            f"it has {', '.join(sorted(linear))}"
+            f"parameters.training.lora.target_modules: {type(model).__name__} has no linear layer "
+            f"{', '.join(missing)}; it has {', '.join(sorted(linear))}"
         )
     return LoraConfig(
         r=lora.r,

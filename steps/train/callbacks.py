@@ -19,9 +19,7 @@ class Recorder(TrainerCallback):
         self.validation: list[Measurement] = []
         self.progress = Progress("train", 1)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the line."""
         self.progress = Progress("train", state.max_steps)
 
@@ -48,9 +46,7 @@ class Recorder(TrainerCallback):
             )
             self.progress.advance(state.global_step, self._note())
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End the line."""
         self.progress.__exit__()
 

@@ -27,9 +27,7 @@ def draw(report: TrainingReport) -> Page:
             Section("Loss, learning rate and gradient norm", figures=[_losses(report), _rates(report)]),
             Section(
                 "Parameters in force",
-                table=Table(
-                    ["parameter", "value"], [[name, str(value)] for name, value in report.parameters.items()]
-                ),
+                table=Table(["parameter", "value"], [[name, str(value)] for name, value in report.parameters.items()]),
             ),
         ],
     )

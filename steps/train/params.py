@@ -62,7 +62,5 @@ class TrainingParameters(Parameters):
     @model_validator(mode="after")
     def _warm_up_happens(self) -> Self:
         if self.schedule == "constant" and self.warmup_ratio > 0:
-            raise ValueError(
-                "schedule constant has no warm-up; use constant_with_warmup or set warmup_ratio to 0"
-            )
+            raise ValueError("schedule constant has no warm-up; use constant_with_warmup or set warmup_ratio to 0")
         return self

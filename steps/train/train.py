@@ -18,7 +18,6 @@ from steps.train.params import TrainingParameters
 from steps.train.report import TrainingReport
 
 if TYPE_CHECKING:
-    import torch
     from trl import SFTConfig, SFTTrainer
 
 
@@ -38,7 +37,6 @@ def train_adapter(
         training: what is learned.
         output: folder of the adapter, PEFT layout.
     """
-    import torch
     from transformers import set_seed
     from trl import SFTTrainer
 
@@ -46,9 +44,7 @@ def train_adapter(
     from steps.train.callbacks import BestAdapter, Recorder
 
     if not len(blocks["train"]):
-        raise DataError(
-            "the training split has no block; give more rows or a larger parameters.prompt.max_length"
-        )
+        raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
     model = load_quantized(model_folder, device)
@@ -69,9 +65,7 @@ def train_adapter(
         _silence(trainer)
         if device.precision != "bfloat16":
             for parameter in trainable(trainer.model).values():
-                parameter.data = (
-                    parameter.data.float()
-                )  # TRL made them bfloat16, which this arithmetic is not
+                parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
         initial = digest(trainer.model)
         require_space(output, _bytes(trainable(trainer.model).values()), "the adapter")
         trainer.train()
@@ -85,9 +79,7 @@ def train_adapter(
     write_provenance(output, base_model=base, training=training)
     done = recorder.steps[-1].step
     planned = trainer.state.max_steps
-    stopped = (
-        f"validation loss no longer fell after step {best.step}" if best.stopped_early else "all steps done"
-    )
+    stopped = f"validation loss no longer fell after step {best.step}" if best.stopped_early else "all steps done"
     block_tokens = sum(map(len, blocks["train"]["input_ids"])) / len(blocks["train"])
     per_step = round(training.batch_size * training.gradient_accumulation * block_tokens)
     return TrainingReport(
@@ -109,9 +101,7 @@ def train_adapter(
     )
 
 
-def sft_config(
-    training: TrainingParameters, device: Device, blocks: DatasetDict, working: str
-) -> "SFTConfig":
+def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict, working: str) -> "SFTConfig":
     """TRL's configuration for the parameters; the data are tokenised and packed already."""
     from trl import SFTConfig
 

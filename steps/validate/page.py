@@ -37,9 +37,7 @@ def _lengths(report: "ValidationReport") -> Section:
     series = {"kept": report.kept_completion_chars.counts}
     if report.quarantined:
         series["quarantined"] = report.quarantined_completion_chars.counts
-    drawing = bars(
-        [str(edge) for edge in EDGES], series, "characters of the completion, from this number to the next"
-    )
+    drawing = bars([str(edge) for edge in EDGES], series, "characters of the completion, from this number to the next")
     return Section("Length of the completions", figures=[drawing])
 
 

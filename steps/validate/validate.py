@@ -27,9 +27,7 @@ EXAMPLES_PER_RULE = 3
 SHOWN_CHARS = 600
 
 
-def validate_rows(
-    rows: Dataset, validation: ValidationParameters
-) -> tuple[Dataset, Dataset, ValidationReport]:
+def validate_rows(rows: Dataset, validation: ValidationParameters) -> tuple[Dataset, Dataset, ValidationReport]:
     """Divide the rows into those that meet every rule and those that break one.
 
     Returns:
@@ -65,16 +63,12 @@ def _judge(
     return [*rules, unique], broken | copies, reasons
 
 
-def _report(
-    rules: list[Rule], broken: dict[str, list[int]], kept: Dataset, quarantine: Dataset
-) -> ValidationReport:
+def _report(rules: list[Rule], broken: dict[str, list[int]], kept: Dataset, quarantine: Dataset) -> ValidationReport:
     return ValidationReport(
         rows=len(kept) + len(quarantine),
         kept=len(kept),
         quarantined=len(quarantine),
-        rules=[
-            RuleResult(name=rule.name, demand=rule.demand, broken=len(broken[rule.name])) for rule in rules
-        ],
+        rules=[RuleResult(name=rule.name, demand=rule.demand, broken=len(broken[rule.name])) for rule in rules],
         kept_completion_chars=lengths_of(kept["completion"]),
         quarantined_completion_chars=lengths_of(quarantine["completion"]),
         examples=_examples(quarantine),
@@ -105,15 +99,9 @@ def _refuse_bad_data(report: ValidationReport, limit: float) -> None:
         return
     frequent = sorted((rule for rule in report.rules if rule.broken), key=lambda rule: -rule.broken)
     counts = ", ".join(f"{rule.name} {rule.broken}" for rule in frequent)
-    first = (
-        f"; the first: {report.examples[0].location} ({report.examples[0].reasons[0]})"
-        if report.examples
-        else ""
-    )
+    first = f"; the first: {report.examples[0].location} ({report.examples[0].reasons[0]})" if report.examples else ""
     limit_said = (
-        f"parameters.validation.max_quarantine_share admits {limit:.1%}"
-        if report.kept
-        else "none is left to train on"
+        f"parameters.validation.max_quarantine_share admits {limit:.1%}" if report.kept else "none is left to train on"
     )
     raise DataError(
         f"{report.quarantined} of {report.rows} rows break a rule ({counts or 'there are no rows'}){first}; "

@@ -18,7 +18,7 @@ from steps.evaluate.statistics import compare_losses, compare_shares
 from steps.format.tokenizer import load_tokenizer
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from tests.conftest import TinyRun
+from tests.tiny_run import TinyRun
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,13 @@ def test_the_adapter_is_off_for_the_base(tiny_run: TinyRun, tuned: PeftModel) ->
     rows = tiny_run.examples["test"]
     base = completion_losses(tuned, rows, 8, adapter=False)
     plain = completion_losses(
-        PeftModel.from_pretrained(
-            load_quantized(tiny_run.model, describe_device("float32")), str(tiny_run.adapter)
-        ),
+        PeftModel.from_pretrained(load_quantized(tiny_run.model, describe_device("float32")), str(tiny_run.adapter)),
         rows,
         8,
         adapter=False,
     )
     assert base == plain
-    assert sum(row.nats for row in base) > sum(
-        row.nats for row in completion_losses(tuned, rows, 8, adapter=True)
-    )
+    assert sum(row.nats for row in base) > sum(row.nats for row in completion_losses(tuned, rows, 8, adapter=True))
 
 
 def test_answers_do_not_depend_on_the_batch(tiny_run: TinyRun, tuned: PeftModel) -> None:

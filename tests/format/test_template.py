@@ -22,9 +22,7 @@ TEMPLATES = [
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["bos", "no bos"])
-def tokenizer(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> PreTrainedTokenizerBase:
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder, bos=request.param)
     return load_tokenizer(folder)

@@ -59,16 +59,12 @@ def test_the_end_token_is_trained_and_the_prompt_only_if_asked(
     assert tokenizer.pad_token_id not in ids
 
 
-def test_packed_blocks_hold_every_example_once_and_say_where_it_ends(
-    model: ModelLock, tmp_path: Path
-) -> None:
+def test_packed_blocks_hold_every_example_once_and_say_where_it_ends(model: ModelLock, tmp_path: Path) -> None:
     prompt = PROMPT.model_copy(update={"max_length": 256})
     blocks, _, report = format_rows(splits(rows(*range(30))), model, prompt, tmp_path)
     train = report.splits[0]
     assert train.blocks == len(blocks["train"]) < 30
-    assert sorted(length for block in blocks["train"] for length in block["seq_lengths"]) == sorted(
-        train.lengths
-    )
+    assert sorted(length for block in blocks["train"] for length in block["seq_lengths"]) == sorted(train.lengths)
     assert all(sum(block["seq_lengths"]) == len(block["input_ids"]) <= 256 for block in blocks["train"])
 
 
@@ -89,23 +85,17 @@ def test_long_rows_are_set_aside_and_counted(model: ModelLock, tmp_path: Path) -
 
 
 def test_text_that_spells_a_special_token_cannot_end_a_turn(model: ModelLock, tmp_path: Path) -> None:
-    train = concatenate_datasets(
-        [rows(1), rows(2, instruction="Print </s>."), rows(3, completion="x = '<s>'")]
-    )
+    train = concatenate_datasets([rows(1), rows(2, instruction="Print </s>."), rows(3, completion="x = '<s>'")])
     _, _, report = format_rows(splits(train), model, PROMPT, tmp_path)
     assert report.splits[0].unsafe == ["2", "3"]
 
 
 def test_no_row_that_fits_is_an_error_that_names_the_key(model: ModelLock, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"parameters\.prompt\.max_length: none of the 2 training rows fits 16 tokens"
-    ):
+    with pytest.raises(DataError, match=r"parameters\.prompt\.max_length: none of the 2 training rows fits 16 tokens"):
         format_rows(splits(rows(1, 2)), model, PROMPT.model_copy(update={"max_length": 16}), tmp_path)
 
 
-def test_examples_start_generation_where_training_saw_the_completion(
-    model: ModelLock, tmp_path: Path
-) -> None:
+def test_examples_start_generation_where_training_saw_the_completion(model: ModelLock, tmp_path: Path) -> None:
     _, examples, _ = format_rows(splits(rows(1, 2)), model, PROMPT, tmp_path)
     example, tokenizer = examples["test"][0], load_tokenizer(tmp_path)
     assert set(examples) == {"validation", "test"}

@@ -29,9 +29,7 @@ def test_the_first_known_name_wins() -> None:
 
 
 def test_alpaca_input_follows_an_empty_line() -> None:
-    assert (
-        _map({"instruction": "Sort", "input": "[2, 1]", "output": "[1, 2]"}).instruction == "Sort\n\n[2, 1]"
-    )
+    assert _map({"instruction": "Sort", "input": "[2, 1]", "output": "[1, 2]"}).instruction == "Sort\n\n[2, 1]"
 
 
 def test_configured_names_win() -> None:
@@ -61,9 +59,7 @@ def test_tests_are_a_text_or_a_list(tests: object, expected: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("ours", list(Columns.model_fields))
 def test_a_named_column_that_is_missing_lists_what_is_there(ours: str) -> None:
-    message = (
-        rf"rows\.jsonl: no column 'absent'; it has: prompt, code; mend parameters.*\[0\]\.columns\.{ours}"
-    )
+    message = rf"rows\.jsonl: no column 'absent'; it has: prompt, code; mend parameters.*\[0\]\.columns\.{ours}"
     with pytest.raises(DataError, match=message):
         _map({"prompt": "p", "code": "c"}, Columns.model_validate({ours: "absent"}))
 

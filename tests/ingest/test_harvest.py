@@ -83,12 +83,9 @@ def price(item: str, *, vat=0.2) -> float:
     assert function == DocumentedFunction(
         qualified_name="shop.goods.price",
         instruction=(
-            "Write a Python function `price(item: str, *, vat=0.2) -> float`.\n\n"
-            "The price of an item.\n\nWith tax."
+            "Write a Python function `price(item: str, *, vat=0.2) -> float`.\n\nThe price of an item.\n\nWith tax."
         ),
-        completion=(
-            "@cache\ndef price(item: str, *, vat=0.2) -> float:\n    # Tea only.\n    return 2.0 * (1 + vat)"
-        ),
+        completion=("@cache\ndef price(item: str, *, vat=0.2) -> float:\n    # Tea only.\n    return 2.0 * (1 + vat)"),
         tests=('>>> price("tea")\n2.4\n>>> price("tea", vat=0)\n2.0\n',),
     )
 

@@ -61,9 +61,7 @@ def test_a_hub_data_set_is_read_by_split(tmp_path: Path) -> None:
     """A folder takes the place of the hub: the same loader, without a network."""
     pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / "train.parquet")
     data = DataParameters.model_validate({"sources": [{"hub": str(tmp_path)}]})
-    rows, _, report = ingest_sources(
-        data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)])
-    )
+    rows, _, report = ingest_sources(data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)]))
     assert rows["location"][0] == f"{tmp_path}:train[0]"
     assert report.sources[0].state == "c" * 40
 
@@ -71,9 +69,7 @@ def test_a_hub_data_set_is_read_by_split(tmp_path: Path) -> None:
 def test_a_hub_split_that_does_not_exist_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / "train.parquet")
     data = DataParameters.model_validate({"sources": [{"hub": str(tmp_path), "split": "nope"}]})
-    with pytest.raises(
-        DataError, match=r"sources\[0\]\.hub: .* split 'nope' cannot be loaded .*train"
-    ) as caught:
+    with pytest.raises(DataError, match=r"sources\[0\]\.hub: .* split 'nope' cannot be loaded .*train") as caught:
         ingest_sources(data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)]))
     assert "\n" not in str(caught.value)
 
@@ -108,9 +104,7 @@ def test_unreadable_rows_are_set_aside_with_place_and_reason(tmp_path: Path) -> 
 
 def test_one_unreadable_row_stops_the_run_by_default(tmp_path: Path) -> None:
     files = _jsonl(tmp_path / "rows.jsonl", GOOD, {"instruction": 3, "output": "x"})
-    message = (
-        r"rows\.jsonl:2: column 'instruction' .*1 of 2 rows .* \(50\.0%\).*parameters\.data\.max_bad_share"
-    )
+    message = r"rows\.jsonl:2: column 'instruction' .*1 of 2 rows .* \(50\.0%\).*parameters\.data\.max_bad_share"
     with pytest.raises(DataError, match=message):
         _ingest({"files": files})
 
@@ -164,9 +158,7 @@ def test_bad_files_are_one_clear_line(tmp_path: Path, name: str, content: bytes,
 
 def test_a_parquet_file_with_a_damaged_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(
-        pa.Table.from_pylist([{"prompt": f"p{i}" * 50, "code": "c" * i} for i in range(500)]), path
-    )
+    pq.write_table(pa.Table.from_pylist([{"prompt": f"p{i}" * 50, "code": "c" * i} for i in range(500)]), path)
     content = bytearray(path.read_bytes())
     content[100:400] = b"\xff" * 300
     path.write_bytes(content)
@@ -183,9 +175,7 @@ def test_a_file_that_is_not_what_was_locked_is_refused(tmp_path: Path, state: st
         path.unlink()
     else:
         _jsonl(path, GOOD, GOOD)
-    with pytest.raises(
-        DataError, match=rf"rows\.jsonl: {state} since the resolve step locked it; start the run again"
-    ):
+    with pytest.raises(DataError, match=rf"rows\.jsonl: {state} since the resolve step locked it; start the run again"):
         ingest_sources(data, lock)
 
 
@@ -197,9 +187,7 @@ def test_a_file_that_came_later_is_not_read(tmp_path: Path) -> None:
     assert len(ingest_sources(data, lock)[0]) == 1
 
 
-def test_a_package_that_changed_since_it_was_locked_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_changed_since_it_was_locked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "shifting.py"
     module.write_text('def f():\n    """Doc."""\n    return 1\n')
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -211,9 +199,7 @@ def test_a_package_that_changed_since_it_was_locked_is_refused(
         ingest_sources(data, lock)
 
 
-def test_a_package_without_documented_functions_has_no_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_without_documented_functions_has_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "silent.py").write_text("def f():\n    return 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(DataError, match=r"sources\[0\]: 'silent' has no rows"):

@@ -40,16 +40,12 @@ def _write(path: Path) -> None:
         (".parquet", ["[0]", "[1]"]),
     ],
 )
-def test_every_kind_of_file_gives_columns_rows_and_places(
-    tmp_path: Path, suffix: str, places: list[str]
-) -> None:
+def test_every_kind_of_file_gives_columns_rows_and_places(tmp_path: Path, suffix: str, places: list[str]) -> None:
     path = tmp_path / f"rows{suffix}"
     _write(path)
     found = read_file(path)
     assert found.columns == ["instruction", "output"]
-    assert list(found.records) == [
-        Record(f"{path}{place}", row) for place, row in zip(places, ROWS, strict=True)
-    ]
+    assert list(found.records) == [Record(f"{path}{place}", row) for place, row in zip(places, ROWS, strict=True)]
 
 
 def test_every_reader_is_tested() -> None:

@@ -17,16 +17,14 @@ from steps.format.tokenizer import load_tokenizer
 from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
 from steps.merge.verify import changed_weights
-from tests.conftest import TinyRun
+from tests.tiny_run import TinyRun
 
 
 @pytest.fixture(scope="module")
 def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("merged")
     test = tiny_run.examples["test"]
-    report = merge_adapter(
-        tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output
-    )
+    report = merge_adapter(tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output)
     assert report.changed_weights == 14
     assert report.unchanged_weights == len(load_file(output / "model.safetensors")) - 14
     assert 0 < report.max_logit_difference < 0.5
@@ -40,9 +38,7 @@ def test_weights_are_base_plus_scaled_adapter(tiny_run: TinyRun, merged: Path) -
     result = load_file(merged / "model.safetensors")
     name = "model.layers.1.mlp.down_proj"
     prefix = f"base_model.model.{name}"
-    update = (
-        adapter[f"{prefix}.lora_B.weight"].float() @ adapter[f"{prefix}.lora_A.weight"].float() * (16 / 64)
-    )
+    update = adapter[f"{prefix}.lora_B.weight"].float() @ adapter[f"{prefix}.lora_A.weight"].float() * (16 / 64)
     assert update.abs().max() > 0
     expected = base[f"{name}.weight"].float() + update
     torch.testing.assert_close(result[f"{name}.weight"].float(), expected, rtol=2**-7, atol=1e-4)
@@ -78,9 +74,7 @@ def test_difference_above_its_bound_fails(tiny_run: TinyRun, tmp_path: Path) -> 
     with pytest.raises(
         ModelError, match=r"parameters\.merging\.max_logit_difference: merged and base \+ adapter differ by"
     ):
-        merge_adapter(
-            tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, tiny_run.examples["test"], strict, tmp_path
-        )
+        merge_adapter(tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, tiny_run.examples["test"], strict, tmp_path)
 
 
 def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -92,22 +86,16 @@ def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: P
     output = tmp_path / "merged"
     output.mkdir()
     with pytest.raises(ModelError, match=r"_proj\.weight did not change; the adapter does not fit"):
-        merge_adapter(
-            tiny_run.lock, adapter, tiny_run.tokenizer, tiny_run.examples["test"], MergeParameters(), output
-        )
+        merge_adapter(tiny_run.lock, adapter, tiny_run.tokenizer, tiny_run.examples["test"], MergeParameters(), output)
 
 
-def test_a_weight_that_changed_without_being_targeted_is_found(
-    tiny_run: TinyRun, merged: Path, tmp_path: Path
-) -> None:
+def test_a_weight_that_changed_without_being_targeted_is_found(tiny_run: TinyRun, merged: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "merged"
     shutil.copytree(merged, damaged)
     weights = load_file(damaged / "model.safetensors")
     weights["model.norm.weight"] += 1
     save_file(weights, damaged / "model.safetensors")
-    with pytest.raises(
-        ModelError, match=r"model\.norm\.weight changed although the adapter does not target it"
-    ):
+    with pytest.raises(ModelError, match=r"model\.norm\.weight changed although the adapter does not target it"):
         changed_weights(Path(tiny_run.lock.folder), damaged, tiny_run.adapter)
 
 

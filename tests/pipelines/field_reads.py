@@ -62,9 +62,7 @@ def _arguments(node: ast.FunctionDef, named: Mapping[str, Model]) -> dict[str, M
 def _annotated(annotation: ast.expr | None, named: Mapping[str, Model]) -> Model | None:
     """The model that an annotation such as ``M``, ``"M"`` or ``M | None`` names."""
     for node in ast.walk(annotation) if annotation is not None else ():
-        name = (
-            node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else None
-        )
+        name = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else None
         if isinstance(name, str) and name in named:
             return named[name]
     return None
@@ -73,9 +71,7 @@ def _annotated(annotation: ast.expr | None, named: Mapping[str, Model]) -> Model
 class _Function:
     """Follows the models through one function."""
 
-    def __init__(
-        self, node: ast.FunctionDef, named: Mapping[str, Model], attributes: Mapping[str, Model]
-    ) -> None:
+    def __init__(self, node: ast.FunctionDef, named: Mapping[str, Model], attributes: Mapping[str, Model]) -> None:
         self.attributes = attributes
         self.reads: set[Read] = set()
         self.names = _arguments(node, named)
@@ -85,11 +81,7 @@ class _Function:
         for inner in ast.walk(node):
             if isinstance(inner, ast.Attribute):
                 self._model_of(inner)
-            elif (
-                isinstance(inner, ast.Call)
-                and isinstance(inner.func, ast.Name)
-                and inner.func.id == "getattr"
-            ):
+            elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "getattr":
                 self._reads_all(inner.args[0])
 
     def _reads_all(self, node: ast.expr) -> None:

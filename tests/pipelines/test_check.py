@@ -93,9 +93,7 @@ def test_too_little_space_is_said_in_numbers(project: Path) -> None:
         weights.truncate(size)  # a sparse file, which takes no space; a run needs half as much again
     config = finetune.check(Path("run.yaml"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "steps.resolve.base_model.sha256_of", lambda path: "0" * 64
-        )  # hashing it would take hours
+        patch.setattr("steps.resolve.base_model.sha256_of", lambda path: "0" * 64)  # hashing it would take hours
         patch.setattr("steps.resolve.base_model.hashes", lambda folder: {"model.safetensors": "0" * 64})
         found = outcomes(config)
     assert not found["disk space"].passed

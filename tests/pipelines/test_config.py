@@ -137,9 +137,7 @@ def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_name(
 def test_a_misspelt_key_in_a_list_is_named(config_file: Write) -> None:
     text = TOP.replace("- files: rows.jsonl", "- files: a.jsonl\n      - files: b.jsonl\n        colums: {}")
     (message,) = complaint(config_file(text))
-    assert message.startswith(
-        "config.yaml:8: parameters.data.sources[1].colums: unknown key; did you mean 'columns'?"
-    )
+    assert message.startswith("config.yaml:8: parameters.data.sources[1].colums: unknown key; did you mean 'columns'?")
 
 
 def test_a_misplaced_key_is_sent_home(config_file: Write) -> None:
@@ -154,8 +152,7 @@ def test_a_misplaced_key_is_sent_home(config_file: Write) -> None:
 def test_step_parameters_are_refused(config_file: Write) -> None:
     lines = complaint(config_file(f"{TOP}steps:\n  train:\n    parameters:\n      training: {{epochs: 1}}\n"))
     assert lines == [
-        "config.yaml:11: steps.train.parameters: parameters stand under the top-level key parameters; "
-        "move them"
+        "config.yaml:11: steps.train.parameters: parameters stand under the top-level key parameters; move them"
     ]
 
 
@@ -273,9 +270,7 @@ def test_evaluate_every_needs_validation_rows(config_file: Write) -> None:
     text = f"{TOP}  splits:\n    validation: 0\n  training:\n    early_stopping: null\n"
     check(config_file(text))
     (message,) = complaint(config_file(f"{text}    evaluate_every: 5\n"))
-    assert message.startswith(
-        "config.yaml:10: parameters.splits.validation: is 0, but training.evaluate_every"
-    )
+    assert message.startswith("config.yaml:10: parameters.splits.validation: is 0, but training.evaluate_every")
 
 
 MISSING = [
@@ -297,17 +292,12 @@ def test_what_is_missing_is_named(config_file: Write, removed: str, line: int, m
 def test_a_source_of_no_kind_and_of_two_kinds(config_file: Write) -> None:
     none = complaint(config_file(TOP.replace("files: rows.jsonl", "license: MIT")))
     two = complaint(config_file(TOP.replace("files: rows.jsonl", "files: rows.jsonl\n        hub: a/b")))
-    assert none == [
-        "config.yaml:6: parameters.data.sources[0]: a source needs exactly one of files, hub and package"
-    ]
+    assert none == ["config.yaml:6: parameters.data.sources[0]: a source needs exactly one of files, hub and package"]
     assert two[0].startswith("config.yaml:6: parameters.data.sources[0].files: a source needs exactly one of")
 
 
 def test_all_problems_are_shown_together_in_the_order_of_the_file(config_file: Write) -> None:
-    text = (
-        TOP.replace("name:", "nam:")
-        + "  training:\n    epochs: yes\n    lora: {r: 0, rr: 1}\nenable_cash: 1\n"
-    )
+    text = TOP.replace("name:", "nam:") + "  training:\n    epochs: yes\n    lora: {r: 0, rr: 1}\nenable_cash: 1\n"
     lines = complaint(config_file(text))
     keys = [line.split(": ")[1] for line in lines]
     assert keys == [
@@ -326,11 +316,7 @@ def test_a_key_given_twice_names_both_lines(config_file: Write) -> None:
 
 
 def test_values_merged_from_an_anchor_are_checked_where_they_stand(config_file: Write) -> None:
-    text = (
-        "extra:\n  common: &common {epochs: 1, epoch: 2}\n"
-        + TOP
-        + "  training:\n    <<: *common\n    epochs: 3\n"
-    )
+    text = "extra:\n  common: &common {epochs: 1, epoch: 2}\n" + TOP + "  training:\n    <<: *common\n    epochs: 3\n"
     (message,) = complaint(config_file(text))
     assert message.startswith("config.yaml:2: parameters.training.epoch: unknown key; did you mean 'epochs'?")
 

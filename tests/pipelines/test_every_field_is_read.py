@@ -15,8 +15,7 @@ STEPS = Path(__file__).resolve().parents[2] / "steps"
 def all_models() -> list[type[Parameters]]:
     """Every parameter model of every room."""
     modules = [
-        importlib.import_module(f"steps.{path.parent.name}.params")
-        for path in sorted(STEPS.glob("*/params.py"))
+        importlib.import_module(f"steps.{path.parent.name}.params") for path in sorted(STEPS.glob("*/params.py"))
     ]
     return [
         value
@@ -69,9 +68,7 @@ def reads(tmp_path: Path, code: str) -> set[tuple[str, str]]:
 
 
 def test_a_field_that_nothing_reads_is_caught(tmp_path: Path) -> None:
-    code = (
-        "def room(outer: Outer) -> int:\n    forgotten = 1\n    print('forgotten')\n    return outer.seed\n"
-    )
+    code = "def room(outer: Outer) -> int:\n    forgotten = 1\n    print('forgotten')\n    return outer.seed\n"
     assert fields_of([Outer]) - reads(tmp_path, code) == {
         ("Outer", "label"),
         ("Outer", "forgotten"),
@@ -90,13 +87,8 @@ def test_reads_are_followed_through_nested_models(tmp_path: Path) -> None:
     assert reads(tmp_path, "def room(outer: 'Outer'): return outer.inner.used\n") == inner
     assert reads(tmp_path, "def room(outer: Outer):\n    x = outer.inner\n    return x.used\n") == inner
     assert reads(tmp_path, "def room(outer: Outer | None): return [x.used for x in outer.many]\n") == many
-    assert (
-        reads(tmp_path, "def room(outer: Outer):\n    for i, x in enumerate(outer.many):\n        x.used\n")
-        == many
-    )
-    assert reads(
-        tmp_path, "class P:\n  def __init__(self, a: Inner): self.a = a\n  def f(self): self.a.used\n"
-    ) == {("Inner", "used")}
-    assert reads(tmp_path, "class P:\n    o: Outer\ndef room(p: P): return p.o.label\n") == {
-        ("Outer", "label")
+    assert reads(tmp_path, "def room(outer: Outer):\n    for i, x in enumerate(outer.many):\n        x.used\n") == many
+    assert reads(tmp_path, "class P:\n  def __init__(self, a: Inner): self.a = a\n  def f(self): self.a.used\n") == {
+        ("Inner", "used")
     }
+    assert reads(tmp_path, "class P:\n    o: Outer\ndef room(p: P): return p.o.label\n") == {("Outer", "label")}

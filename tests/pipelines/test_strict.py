@@ -35,7 +35,7 @@ def fit(seed: int, training: TrainingParameters) -> str:
 
 
 @strict_pipeline
-def toy(splits: SplitParameters, training: TrainingParameters = TrainingParameters()) -> None:  # noqa: B008 - frozen
+def toy(splits: SplitParameters, training: TrainingParameters = TrainingParameters()) -> None:
     """Two steps."""
     fit(draw(splits), training)
 
@@ -60,9 +60,7 @@ def test_a_run_gets_the_values_of_the_file(config_file: Write) -> None:
 
 
 def test_step_options_of_the_file_reach_the_step(config_file: Write) -> None:
-    path = config_file(
-        "model: {name: toy}\nparameters: {splits: {seed: 7}}\nsteps: {draw: {extra: {why: proof}}}\n"
-    )
+    path = config_file("model: {name: toy}\nparameters: {splits: {seed: 7}}\nsteps: {draw: {extra: {why: proof}}}\n")
     run = toy.with_options(config_path=str(path))()
     assert run is not None
     assert run.steps["draw"].config.extra == {"why": "proof"}

@@ -83,9 +83,7 @@ def merge(report: EvaluationReport) -> Annotated[MergedModel, "merged_model"]:
 
 
 @step(output_materializers=MATERIALIZERS)
-def promote(
-    report: EvaluationReport, model: MergedModel
-) -> Annotated[PromotionDecision, "promotion_decision"]:
+def promote(report: EvaluationReport, model: MergedModel) -> Annotated[PromotionDecision, "promotion_decision"]:
     """A decision with one condition met and one not."""
     met = Condition(name="loss falls", passed=True, detail=f"by {-report.figures[0].difference} nats")
     unmet = Condition(name="only code", passed=False, detail=f"{model.path.name} is undecided")
@@ -129,9 +127,7 @@ def test_the_summary_says_what_the_run_brought(first: PipelineRunResponse) -> No
 
 def test_the_paths_of_the_summary_exist(first: PipelineRunResponse) -> None:
     paths = [
-        Path(line.split()[-1])
-        for line in summarise(first).splitlines()
-        if line.strip().startswith(("m", "e", "p"))
+        Path(line.split()[-1]) for line in summarise(first).splitlines() if line.strip().startswith(("m", "e", "p"))
     ]
     folder = next(path for path in paths if path.name == "files")
     pages = [path for path in paths if path.name == "page.html"]

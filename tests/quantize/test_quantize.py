@@ -15,8 +15,8 @@ from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import lock_model
 from steps.resolve.params import BaseModelParameters
-from tests.conftest import TinyRun
 from tests.tiny import write_model
+from tests.tiny_run import TinyRun
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
@@ -58,8 +58,8 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_run: TinyRun
     torch.testing.assert_close(gradient(), before, rtol=0, atol=0)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="what a machine without a GPU answers")
-def test_what_is_not_there_is_an_error_that_says_what_to_use() -> None:
+def test_what_is_not_there_is_an_error_that_says_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # what a machine without a GPU answers
     with pytest.raises(
         DeviceError,
         match=r"parameters\.training\.attention: flash_attention_2 needs an NVIDIA GPU .* use sdpa",

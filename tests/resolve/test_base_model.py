@@ -24,18 +24,14 @@ def test_folder_is_pinned_by_content(tmp_path: Path) -> None:
     write_model(folder, seed=1)
     second = lock_model(lock(folder))
     assert second.decisive_json() != first.decisive_json()
-    assert lock_tokenizer(second).decisive_json() == lock_tokenizer(first).decisive_json(), (
-        "only weights changed"
-    )
+    assert lock_tokenizer(second).decisive_json() == lock_tokenizer(first).decisive_json(), "only weights changed"
 
 
 def test_pickles_alone_are_refused(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(
-        ModelError, match=r"parameters\.base_model\.folder: .*no \.safetensors file; .*save_pretrained"
-    ):
+    with pytest.raises(ModelError, match=r"parameters\.base_model\.folder: .*no \.safetensors file; .*save_pretrained"):
         lock_model(lock(folder))
 
 
@@ -67,7 +63,5 @@ def test_unreachable_hub_model_says_what_to_check(monkeypatch: pytest.MonkeyPatc
 
 
 def test_remote_code_needs_a_commit() -> None:
-    with pytest.raises(
-        ValueError, match="trust_remote_code needs a hub model whose revision is a 40-digit commit"
-    ):
+    with pytest.raises(ValueError, match="trust_remote_code needs a hub model whose revision is a 40-digit commit"):
         BaseModelParameters(hub="a/b", trust_remote_code=True)

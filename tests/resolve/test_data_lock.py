@@ -45,9 +45,7 @@ def test_changed_content_is_another_lock(tmp_path: Path) -> None:
 
 
 def test_no_matching_file_names_key_and_pattern(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"parameters\.data\.sources\[0\]\.files: '.*/\*\.jsonl' matches no file"
-    ):
+    with pytest.raises(DataError, match=r"parameters\.data\.sources\[0\]\.files: '.*/\*\.jsonl' matches no file"):
         lock(files=f"{tmp_path}/*.jsonl")
 
 
@@ -152,8 +150,6 @@ def test_a_missing_hub_data_set_or_revision_is_named(source: dict[str, str], mes
 
 def test_an_unreachable_hub_is_one_clear_line(hub: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(
-        DataError, match=r"sources\[0\]\.hub: the hub cannot be asked .* check the network"
-    ) as caught:
+    with pytest.raises(DataError, match=r"sources\[0\]\.hub: the hub cannot be asked .* check the network") as caught:
         lock(hub="owner/rows")
     assert "\n" not in str(caught.value)

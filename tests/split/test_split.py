@@ -96,9 +96,7 @@ def test_new_rows_never_move_an_old_one(old: set[int], new: set[int], seed: int,
 
 def test_another_seed_gives_another_split() -> None:
     rows = rows_of(*many(300))
-    assert sides(split_rows(rows, SplitParameters(seed=1))[0]) != sides(
-        split_rows(rows, SplitParameters(seed=2))[0]
-    )
+    assert sides(split_rows(rows, SplitParameters(seed=1))[0]) != sides(split_rows(rows, SplitParameters(seed=2))[0])
 
 
 def test_copies_apart_from_spaces_and_case_are_removed() -> None:

@@ -15,7 +15,7 @@ from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.train.params import EarlyStoppingParameters, LoraParameters
 from steps.train.train import train_adapter
-from tests.conftest import TinyRun
+from tests.tiny_run import TinyRun
 
 
 def train(run: TinyRun, output: Path, blocks: DatasetDict | None = None, **changes: object) -> object:
@@ -88,15 +88,11 @@ def test_neighbours_in_a_block_do_not_see_each_other(tiny_run: TinyRun) -> None:
     def logits(ids: list[int]) -> torch.Tensor:
         batch = collator([{**block, "input_ids": ids}])
         with torch.inference_mode():
-            result: torch.Tensor = model(
-                input_ids=batch["input_ids"], position_ids=batch["position_ids"]
-            ).logits[0]
+            result: torch.Tensor = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits[0]
         return result
 
     original = logits(block["input_ids"])
-    other = logits(
-        [(token + 5) % 390 + 5 for token in block["input_ids"][:first]] + block["input_ids"][first:]
-    )
+    other = logits([(token + 5) % 390 + 5 for token in block["input_ids"][:first]] + block["input_ids"][first:])
     assert not torch.allclose(original[:first], other[:first], atol=1e-3)
     torch.testing.assert_close(original[first:], other[first:], rtol=0, atol=1e-5)
 

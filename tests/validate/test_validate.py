@@ -115,13 +115,9 @@ text = st.sampled_from(["Add", "", "x = 1", "x =", "```\nx\n```", "Sort", "é" *
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(text, text), min_size=1, max_size=12), st.booleans(), st.integers(1, 30))
-def test_rows_in_are_rows_kept_and_rows_quarantined(
-    texts: list[tuple[str, str]], parses: bool, longest: int
-) -> None:
+def test_rows_in_are_rows_kept_and_rows_quarantined(texts: list[tuple[str, str]], parses: bool, longest: int) -> None:
     rows = rows_of(("Good", "1"), *texts)
-    validation = ValidationParameters(
-        completion_parses=parses, max_completion_chars=longest, max_quarantine_share=1
-    )
+    validation = ValidationParameters(completion_parses=parses, max_completion_chars=longest, max_quarantine_share=1)
     kept, quarantine, report = validate_rows(rows, validation)
     assert sorted([*kept["location"], *quarantine["location"]]) == sorted(rows["location"])
     assert (report.rows, report.kept, report.quarantined) == (len(rows), len(kept), len(quarantine))
@@ -145,9 +141,7 @@ def test_rows_in_are_rows_kept_and_rows_quarantined(
         (rows_of(), LENIENT, r"0 of 0 rows break a rule \(there are no rows\)"),
     ],
 )
-def test_bad_data_stops_the_run_with_its_reasons(
-    rows: Dataset, parameters: dict[str, object], message: str
-) -> None:
+def test_bad_data_stops_the_run_with_its_reasons(rows: Dataset, parameters: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         validate_rows(rows, ValidationParameters.model_validate(parameters))
     assert "\n" not in str(caught.value)
@@ -179,9 +173,7 @@ def test_the_page_shows_rules_and_escaped_examples() -> None:
 
 def test_the_report_shows_a_rare_rule_behind_a_frequent_one() -> None:
     bad = [(f"Task {i}", "x =") for i in range(20)]
-    report = validate_rows(rows_of(*bad, ("Empty", ""), GOOD), ValidationParameters(max_quarantine_share=1))[
-        2
-    ]
+    report = validate_rows(rows_of(*bad, ("Empty", ""), GOOD), ValidationParameters(max_quarantine_share=1))[2]
     assert [example.reasons[0].split(":")[0] for example in report.examples] == [
         "completion_parses",
         "completion_parses",

@@ -1,0 +1,56 @@
+"""Every artifact of a small training, made by the plain functions alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import DatasetDict
+
+from steps.format.params import PromptParameters
+from steps.format.tokenize import format_rows
+from steps.ingest.ingest import ingest_sources
+from steps.quantize.params import QuantizationParameters
+from steps.quantize.quantize import quantize_model
+from steps.resolve.base_model import lock_model
+from steps.resolve.data import lock_data
+from steps.resolve.locks import ModelLock
+from steps.resolve.params import BaseModelParameters, DataParameters, Source
+from steps.split.params import SplitParameters
+from steps.split.split import split_rows
+from steps.train.params import TrainingParameters
+from steps.train.report import TrainingReport
+from steps.train.train import train_adapter
+from tests.tiny import write_model, write_rows
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """Every artifact of a small training, made in one folder."""
+
+    lock: ModelLock
+    model: Path
+    tokenizer: Path
+    blocks: DatasetDict
+    examples: DatasetDict
+    adapter: Path
+    training: TrainingParameters
+    report: TrainingReport
+
+
+def make_tiny_run(folder: Path) -> TinyRun:
+    """A tiny Llama in 4 bits, trained for a few steps."""
+    names = ("base", "tokenizer", "quantized", "adapter")
+    base, tokenizer, quantized, adapter = (folder / name for name in names)
+    for path in (base, tokenizer, quantized, adapter):
+        path.mkdir()
+    write_model(base)
+    data = DataParameters(sources=(Source(files=str(write_rows(folder / "rows.jsonl"))),))
+    raw_rows, _, _ = ingest_sources(data, lock_data(data))
+    splits, _ = split_rows(raw_rows, SplitParameters(validation=0.15, test=0.15))
+    lock = lock_model(BaseModelParameters(folder=str(base)))
+    blocks, examples, _ = format_rows(splits, lock, PromptParameters(max_length=256), tokenizer)
+    quantize_model(lock, QuantizationParameters(), quantized)
+    training = TrainingParameters(
+        max_steps=12, batch_size=2, gradient_accumulation=1, learning_rate=5e-3, evaluate_every=4
+    )
+    report = train_adapter(blocks, quantized, tokenizer, training, adapter)
+    return TinyRun(lock, quantized, tokenizer, blocks, examples, adapter, training, report)
