@@ -52,14 +52,14 @@ CONSOLE_FILTER = ConsoleFilter()
 
 def quiet_console() -> None:
     """Keep libraries' chatter off the console; ZenML's lines on steps and every real error stay."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import datasets
     from transformers.utils import logging as transformers_logging
 
     datasets.disable_progress_bars()
     # "Loading weights" and the like; the rooms show bars of their own
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it has no types
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
