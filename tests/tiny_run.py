@@ -47,7 +47,7 @@ def make_tiny_run(folder: Path) -> TinyRun:
     raw_rows, _, _ = ingest_sources(data, lock_data(data))
     splits, _ = split_rows(raw_rows, SplitParameters(validation=0.15, test=0.15))
     lock = lock_model(BaseModelParameters(folder=str(base)))
-    blocks, examples, _ = format_rows(splits, lock, PromptParameters(max_length=256), tokenizer)
+    blocks, examples, _ = format_rows(splits, lock, PromptParameters(max_length=512), tokenizer)
     quantize_model(lock, QuantizationParameters(), quantized)
     training = TrainingParameters(
         max_steps=12, batch_size=2, gradient_accumulation=1, learning_rate=5e-3, evaluate_every=4

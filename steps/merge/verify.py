@@ -95,8 +95,9 @@ def check_bounds(report: MergeReport) -> None:
     """Raise :class:`ModelError` where the merged model is further from base + adapter than its bounds allow."""
     if not report.max_logit_difference <= report.max_logit_difference_bound:
         raise ModelError(
-            f"parameters.merging.max_logit_difference: merged and base + adapter differ by "
-            f"{report.max_logit_difference:.4f} in a logit, above {report.max_logit_difference_bound:g}; the merged model is not what was evaluated"
+            "parameters.merging.max_logit_difference: merged and base + adapter differ by "
+            f"{report.max_logit_difference:.4f} in a logit, above {report.max_logit_difference_bound:g}; "
+            "the merged model is not what was evaluated"
         )
     if not abs(report.merged_loss - report.adapter_loss) <= report.max_loss_difference_bound:
         raise ModelError(
