@@ -30,7 +30,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 .zen:
-	@$(RUN) zenml init >/dev/null
+	@said=$$($(RUN) zenml init 2>&1) || { echo "$$said"; exit 1; }
 
 dashboard: install  ## open ZenML's dashboard on this machine
 	@$(RUN) zenml login --local --ip-address 127.0.0.1 --port 8391

@@ -15,6 +15,7 @@ QUIET_LIBRARIES = (
     "accelerate",
     "bitsandbytes",
     "torch",
+    "matplotlib",
 )
 
 ENVIRONMENT = {

@@ -1,6 +1,7 @@
 """The record that lies beside every model directory and says what it was made from."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -8,7 +9,7 @@ from pydantic import BaseModel
 PROVENANCE = "provenance.json"
 
 
-def write_provenance(folder: Path, **origins: BaseModel | dict[str, object]) -> None:
+def write_provenance(folder: Path, **origins: BaseModel | Mapping[str, object]) -> None:
     """Write ``provenance.json``: what is named here, and no time, so that equal work gives equal files."""
     values = {
         name: origin.model_dump(mode="json") if isinstance(origin, BaseModel) else origin

@@ -38,7 +38,7 @@ def write_tokenizer(folder: Path, *, pad: str | None = "<pad>", bos: bool = True
     tokenizer.train_from_iterator((text for number in range(80) for text in row(number).values()), trainer)
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers has no types there
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=pad
     ).save_pretrained(folder)
 
@@ -61,6 +61,6 @@ def write_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
         eos_token_id=2,
         pad_token_id=3,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
     write_tokenizer(folder)
     return folder

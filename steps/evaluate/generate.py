@@ -74,7 +74,7 @@ def _generate(
     for index, prompt in enumerate(prompts):
         ids[index, longest - len(prompt) :] = torch.tensor(prompt)
         mask[index, longest - len(prompt) :] = 1
-    output = model.generate(
+    output = model.generate(  # type: ignore[no-untyped-call]  # PEFT has no types there
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=max_new_tokens,

@@ -6,7 +6,7 @@ from datasets import DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
@@ -19,7 +19,9 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "evaluation_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def evaluate(

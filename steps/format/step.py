@@ -6,8 +6,10 @@ from datasets import DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.dataset import DatasetDictMaterializer
+from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
+from materializers.report import ReportMaterializer
 from steps.artifacts import TokenizerFiles
 from steps.fingerprint import fingerprint
 from steps.format.params import PromptParameters
@@ -21,7 +23,12 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "blocks": DatasetDictMaterializer,
+        "examples": DatasetDictMaterializer,
+        "tokenizer": DirectoryMaterializer,
+        "format_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def format(

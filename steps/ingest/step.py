@@ -6,7 +6,8 @@ from datasets import Dataset
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.dataset import DatasetMaterializer
+from materializers.report import ReportMaterializer
 from steps.fingerprint import fingerprint
 from steps.ingest.report import IngestReport
 from steps.resolve.locks import DataLock
@@ -19,7 +20,11 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "raw_rows": DatasetMaterializer,
+        "unreadable_rows": DatasetMaterializer,
+        "ingest_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def ingest(

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from datasets import Dataset
 
@@ -19,6 +19,7 @@ from steps.resolve.base_model import local_model
 from steps.resolve.locks import ModelLock
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -102,10 +103,11 @@ def _merge(
     from peft import PeftModel
 
     base = _load(base_folder, device, trust_remote_code=lock.trust_remote_code)
-    if base.get_input_embeddings().weight.shape[0] < len(tokenizer):
+    vocabulary = cast("Tensor", base.get_input_embeddings().weight).shape[0]
+    if vocabulary < len(tokenizer):
         raise ModelError(
-            f"{lock.name}: the tokenizer has {len(tokenizer)} tokens and the model's vocabulary "
-            f"{base.get_input_embeddings().weight.shape[0]}; adapter and base do not belong together"
+            f"{lock.name}: the tokenizer has {len(tokenizer)} tokens and the model's vocabulary {vocabulary}; adapter "
+            "and base do not belong together"
         )
     tuned = PeftModel.from_pretrained(base, str(adapter_folder))
     expected = outputs(tuned, rows)

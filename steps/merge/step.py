@@ -6,8 +6,9 @@ from datasets import DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
+from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, MergedModel, TokenizerFiles
 from steps.fingerprint import fingerprint
 from steps.merge.params import MergeParameters
@@ -21,7 +22,10 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "merged_model": DirectoryMaterializer,
+        "merge_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def merge(

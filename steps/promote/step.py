@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import get_step_context, log_metadata, step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.report import ReportMaterializer
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
 from steps.merge.report import MergeReport
@@ -19,7 +19,9 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "promotion_decision": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def promote(
@@ -29,7 +31,7 @@ def promote(
     from steps.promote.gate import decide
 
     decision = decide(evaluation_report, merge_report, promotion)
-    log_metadata({**evaluation_report.metadata(), **decision.metadata()}, infer_model=True)
+    log_metadata(metadata={**evaluation_report.metadata(), **decision.metadata()}, infer_model=True)
     if decision.promoted:
         get_step_context().model.set_stage(promotion.stage, force=True)
     return decision

@@ -26,10 +26,10 @@ def keep_trainable(model: "PreTrainedModel", device: Device) -> None:
     On processors with avx512_bf16 a forward pass without gradients repacks a 4-bit layer for good, and gradients
     and merges are wrong from then on (bitsandbytes 0.50).
     """
-    import bitsandbytes as bnb
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
+        if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
             module.compute_dtype = device.dtype
             module.compute_type_is_set = True

@@ -34,7 +34,7 @@ def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output
     require_space(output, full_bytes // 2, "the 4-bit model")
     model = AutoModelForCausalLM.from_pretrained(
         source,
-        quantization_config=BitsAndBytesConfig(
+        quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers has no types there
             load_in_4bit=True,
             bnb_4bit_quant_type=quantization.kind,
             bnb_4bit_use_double_quant=quantization.double_quantization,
@@ -71,9 +71,9 @@ def weight_bytes(folder: Path) -> int:
 
 
 def _linear_layers(model: "PreTrainedModel") -> dict[str, Any]:
-    import bitsandbytes as bnb
+    from bitsandbytes.nn.modules import Linear4bit
 
-    return {name: module for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 
 def _relative_error(source: Path, layers: dict[str, Any]) -> float:

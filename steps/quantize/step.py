@@ -5,8 +5,9 @@ from typing import Annotated
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
+from materializers.report import ReportMaterializer
 from steps.artifacts import QuantizedModel
 from steps.fingerprint import fingerprint
 from steps.quantize.params import QuantizationParameters
@@ -20,7 +21,10 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "quantized_model": DirectoryMaterializer,
+        "quantization_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def quantize(

@@ -1,6 +1,8 @@
 """The base model: pinned by ``resolve``, and made available as a local folder to every later step."""
 
 import importlib.util
+import io
+from contextlib import redirect_stderr
 from importlib.metadata import packages_distributions, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -168,11 +170,13 @@ def _dequantized_gguf(lock: ModelLock) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    print(f"  {lock.name}: turning the GGUF file into safetensors, once", flush=True)
     folder = _package_folder(lock.package)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=gguf, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+    with redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
     with whole_directory(target) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

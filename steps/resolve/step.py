@@ -4,12 +4,20 @@ from typing import Annotated
 
 from zenml import step
 
-from materializers import MATERIALIZERS
+from materializers.report import ReportMaterializer
 from steps.resolve.locks import DataLock, Environment, ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters, DataParameters
 
 
-@step(output_materializers=MATERIALIZERS, enable_cache=False)
+@step(
+    output_materializers={
+        "data_lock": ReportMaterializer,
+        "model_lock": ReportMaterializer,
+        "tokenizer_lock": ReportMaterializer,
+        "environment": ReportMaterializer,
+    },
+    enable_cache=False,
+)
 def resolve(
     data: DataParameters, base_model: BaseModelParameters
 ) -> tuple[

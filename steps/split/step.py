@@ -6,7 +6,8 @@ from datasets import Dataset, DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.dataset import DatasetDictMaterializer
+from materializers.report import ReportMaterializer
 from steps.fingerprint import fingerprint
 from steps.split.params import SplitParameters
 from steps.split.report import SplitReport
@@ -18,7 +19,10 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "split_rows": DatasetDictMaterializer,
+        "split_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def split(

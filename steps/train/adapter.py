@@ -58,5 +58,5 @@ def save_adapter(model: "PeftModel", base_name: str, base_commit: str, output: P
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name
     config.revision = base_commit or None
-    model.save_pretrained(output, save_embedding_layers=False)
+    model.save_pretrained(str(output), save_embedding_layers=False)
     (output / "README.md").unlink(missing_ok=True)  # PEFT's card template, all placeholders

@@ -71,12 +71,11 @@ class BestAdapter(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float],
-        model: torch.nn.Module,
-        **_: Any,
+        **kwargs: Any,
     ) -> None:
         """Compare the validation loss with the best one so far."""
-        loss = metrics["eval_loss"]
+        loss: float = kwargs["metrics"]["eval_loss"]
+        model: torch.nn.Module = kwargs["model"]
         least = self.early_stopping.min_improvement if self.early_stopping else 0.0
         improved = loss < self.loss - least
         if loss < self.loss:

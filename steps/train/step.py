@@ -6,8 +6,9 @@ from datasets import DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
+from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.fingerprint import fingerprint
 from steps.train.params import TrainingParameters
@@ -20,7 +21,10 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "adapter": DirectoryMaterializer,
+        "training_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def train(

@@ -3,12 +3,13 @@
 import resource
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from datasets import DatasetDict
 
-from steps.errors import DataError
+from steps.errors import DataError, ModelError
 from steps.files import require_space
 from steps.format.tokenizer import load_tokenizer
 from steps.provenance import read_provenance, write_provenance
@@ -18,15 +19,16 @@ from steps.train.params import TrainingParameters
 from steps.train.report import TrainingReport
 
 if TYPE_CHECKING:
-    from trl import SFTConfig, SFTTrainer
+    from peft import PeftModel
+    from transformers import TrainerCallback
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from steps.train.callbacks import BestAdapter, Recorder
 
 
 def train_adapter(
-    blocks: DatasetDict,
-    model_folder: Path,
-    tokenizer_folder: Path,
-    training: TrainingParameters,
-    output: Path,
+    blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters, output: Path
 ) -> TrainingReport:
     """Train LoRA weights and write the best ones, by validation loss, into ``output``.
 
@@ -36,74 +38,78 @@ def train_adapter(
         tokenizer_folder: the tokenizer with its chat template; copied beside the adapter.
         training: what is learned.
         output: folder of the adapter, PEFT layout.
-    """
-    from transformers import set_seed
-    from trl import SFTTrainer
 
-    from steps.train.adapter import digest, lora_config, save_adapter, trainable
+    Raises:
+        DataError: there is no block to train on.
+        ModelError: the model lacks a targeted layer, or training changed nothing.
+    """
+    from steps.train.adapter import digest, save_adapter, trainable
     from steps.train.callbacks import BestAdapter, Recorder
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
-    set_seed(training.seed)  # before the adapter is made: its A matrices are random
-    model = load_quantized(model_folder, device)
-    tokenizer = load_tokenizer(tokenizer_folder)
     recorder, best = Recorder(), BestAdapter(training.early_stopping)
-    validation = blocks["validation"] if len(blocks["validation"]) else None
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="training-") as working:
-        trainer = SFTTrainer(
-            model=model,
-            args=sft_config(training, device, blocks, working),
-            train_dataset=blocks["train"],
-            eval_dataset=validation,
-            processing_class=tokenizer,
-            peft_config=lora_config(model, training.lora),
-            callbacks=[recorder, best],
-        )
-        _silence(trainer)
-        if device.precision != "bfloat16":
-            for parameter in trainable(trainer.model).values():
-                parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
-        initial = digest(trainer.model)
-        require_space(output, _bytes(trainable(trainer.model).values()), "the adapter")
+        config = sft_config(training, device, blocks, working)
+        trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, [recorder, best])
+        model = cast("PeftModel", trainer.model)
+        initial = digest(model)
+        require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
         trainer.train()
-    if validation is not None and best.weights:
-        best.restore(trainer.model)
-    seconds = time.monotonic() - start
+    if best.weights:
+        best.restore(model)
+    if digest(model) == initial:
+        raise ModelError(
+            f"parameters.training: {len(recorder.steps)} optimiser steps left the adapter as it was; raise max_steps, "
+            "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
+        )
 
     base = read_provenance(model_folder)["base_model"]
-    save_adapter(trainer.model, str(base["hub"] or base["name"]), str(base["commit"]), output)
-    tokenizer.save_pretrained(output)
+    save_adapter(model, str(base["hub"] or base["name"]), str(base["commit"]), output)
+    load_tokenizer(tokenizer_folder).save_pretrained(output)
     write_provenance(output, base_model=base, training=training)
-    done = recorder.steps[-1].step
-    planned = trainer.state.max_steps
-    stopped = f"validation loss no longer fell after step {best.step}" if best.stopped_early else "all steps done"
-    block_tokens = sum(map(len, blocks["train"]["input_ids"])) / len(blocks["train"])
-    per_step = round(training.batch_size * training.gradient_accumulation * block_tokens)
-    return TrainingReport(
-        steps=recorder.steps,
-        validation=recorder.validation,
-        best_step=best.step or done,
-        stopped=stopped,
-        planned_steps=planned,
-        blocks=len(blocks["train"]),
-        tokens_per_step=per_step,
-        trainable_parameters=sum(parameter.numel() for parameter in trainable(trainer.model).values()),
-        total_parameters=trainer.model.num_parameters(),
-        initial_adapter_sha256=initial,
-        device=device.reason,
-        seconds=seconds,
-        tokens_per_second=done * per_step / seconds,
-        peak_memory_bytes=_peak_memory(device),
-        parameters=training.model_dump(mode="json"),
+    course = Course(recorder, best, trainer.state.max_steps, initial, time.monotonic() - start)
+    return _report(course, blocks, model, training, device)
+
+
+def _trainer(
+    blocks: DatasetDict,
+    model_folder: Path,
+    tokenizer_folder: Path,
+    training: TrainingParameters,
+    device: Device,
+    config: "SFTConfig",
+    callbacks: "list[TrainerCallback]",
+) -> "SFTTrainer":
+    from transformers import set_seed
+    from transformers.trainer_callback import PrinterCallback
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from steps.train.adapter import lora_config, trainable
+
+    set_seed(training.seed)  # before the adapter is made: its A matrices are random
+    model = load_quantized(model_folder, device)
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=blocks["train"],
+        eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
+        processing_class=load_tokenizer(tokenizer_folder),
+        peft_config=lora_config(model, training.lora),
+        callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
+    if device.precision != "bfloat16":
+        for parameter in trainable(cast("PeftModel", trainer.model)).values():
+            parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
+    return trainer
 
 
 def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict, working: str) -> "SFTConfig":
     """TRL's configuration for the parameters; the data are tokenised and packed already."""
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     on_cpu = device.kind == "cpu"
     return SFTConfig(
@@ -140,15 +146,42 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
     )
 
 
-def _silence(trainer: "SFTTrainer") -> None:
-    """Remove the callback that prints every log as a dictionary: the progress line says it."""
-    from transformers.trainer_callback import PrinterCallback
+@dataclass(frozen=True)
+class Course:
+    """What the training's own objects know when it is over."""
 
-    trainer.remove_callback(PrinterCallback)
+    recorder: "Recorder"
+    best: "BestAdapter"
+    planned_steps: int
+    initial_adapter: str
+    seconds: float
 
 
-def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def _report(
+    course: Course, blocks: DatasetDict, model: "PeftModel", training: TrainingParameters, device: Device
+) -> TrainingReport:
+    done = course.recorder.steps[-1].step
+    tokens = sum(map(len, blocks["train"]["input_ids"]))
+    per_step = round(training.batch_size * training.gradient_accumulation * tokens / len(blocks["train"]))
+    early = f"validation loss no longer fell after step {course.best.step}"
+    trained, total = model.get_nb_trainable_parameters()
+    return TrainingReport(
+        steps=course.recorder.steps,
+        validation=course.recorder.validation,
+        best_step=course.best.step or done,
+        stopped=early if course.best.stopped_early else "all steps done",
+        planned_steps=course.planned_steps,
+        blocks=len(blocks["train"]),
+        tokens_per_step=per_step,
+        trainable_parameters=trained,
+        total_parameters=total,
+        initial_adapter_sha256=course.initial_adapter,
+        device=device.reason,
+        seconds=course.seconds,
+        tokens_per_second=done * per_step / course.seconds,
+        peak_memory_bytes=_peak_memory(device),
+        parameters=training.model_dump(mode="json"),
+    )
 
 
 def _peak_memory(device: Device) -> int:

@@ -6,7 +6,8 @@ from datasets import Dataset
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers import MATERIALIZERS
+from materializers.dataset import DatasetMaterializer
+from materializers.report import ReportMaterializer
 from steps.fingerprint import fingerprint
 from steps.validate.params import ValidationParameters
 from steps.validate.report import ValidationReport
@@ -18,7 +19,11 @@ def decided_by() -> str:
 
 
 @step(
-    output_materializers=MATERIALIZERS,
+    output_materializers={
+        "rows": DatasetMaterializer,
+        "quarantine": DatasetMaterializer,
+        "validation_report": ReportMaterializer,
+    },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def validate(

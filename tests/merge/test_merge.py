@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_weights_are_base_plus_scaled_adapter(tiny_run: TinyRun, merged: Path) -
 
 
 def test_a_chat_request_builds_the_trained_prompt(tiny_run: TinyRun, merged: Path) -> None:
-    generate = pipeline("text-generation", model=str(merged))
+    generate: Any = pipeline("text-generation", model=str(merged))
     chat = [{"role": "user", "content": "Print 3."}]
     template = bind_template(PromptParameters(), load_tokenizer(merged))
     ids = generate.tokenizer.apply_chat_template(chat, return_dict=False)

@@ -45,7 +45,7 @@ class Project:
             "ZENML_ANALYTICS_OPT_IN": "false",
             "ZENML_LOGGING_COLORS_DISABLED": "true",
         }
-        done = subprocess.run(  # noqa: S603 - a fixed command of the test's own
+        done = subprocess.run(
             [str(scripts / command[0]), *command[1:]],
             cwd=self.folder,
             env=environment,

@@ -3,11 +3,10 @@
 import importlib
 from pathlib import Path
 
-from field_reads import fields_of, reads_in
-
 from steps.ingest.columns import KNOWN_NAMES
 from steps.parameters import Parameters
 from steps.resolve.params import Columns
+from tests.pipelines.field_reads import fields_of, reads_in
 
 STEPS = Path(__file__).resolve().parents[2] / "steps"
 

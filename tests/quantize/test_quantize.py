@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import bitsandbytes as bnb
 import pytest
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
@@ -31,9 +31,9 @@ def test_artifact_loads_with_from_pretrained_alone(tmp_path: Path, kind: str, do
     assert 0.05 < report.relative_error < 0.2
     assert report.quantized_bytes < report.full_precision_bytes
     loaded = AutoModelForCausalLM.from_pretrained(output)
-    layers = [module for module in loaded.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    layers = [module for module in loaded.modules() if isinstance(module, Linear4bit)]
     assert len(layers) == 14
-    state = layers[0].weight.quant_state
+    state = layers[0].weight.quant_state  # type: ignore[attr-defined]  # bitsandbytes' own parameter class
     assert (state.quant_type, state.nested) == (kind, double)
     with safe_open(output / "model.safetensors", framework="pt") as tensors:
         name = "model.layers.0.mlp.up_proj.weight"
@@ -49,7 +49,7 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_run: TinyRun
         embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
         model(inputs_embeds=embeddings, labels=ids).loss.backward()
         assert embeddings.grad is not None
-        return embeddings.grad.clone()
+        return torch.clone(embeddings.grad)
 
     before = gradient()
     with torch.inference_mode():

@@ -109,6 +109,12 @@ def test_a_target_that_the_model_lacks_lists_what_it_has(tiny_run: TinyRun, tmp_
         train(tiny_run, tmp_path / "adapter", lora=lora)
 
 
+def test_training_that_changes_nothing_is_an_error(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """One step is all warm-up, and a warm-up starts at a learning rate of 0."""
+    with pytest.raises(ModelError, match=r"parameters\.training: 1 optimiser steps left the adapter as it was"):
+        train(tiny_run, tmp_path / "adapter", max_steps=1, evaluate_every=5)
+
+
 def test_an_empty_training_split_is_an_error(tiny_run: TinyRun, tmp_path: Path) -> None:
     blocks = DatasetDict(train=tiny_run.blocks["train"].select([]), validation=tiny_run.blocks["validation"])
     with pytest.raises(DataError, match="the training split has no block"):

@@ -1,0 +1,143 @@
+"""The whole pipeline, for real: ZenML's client and store, 4-bit layers, training, merging, promotion."""
+
+import pickletools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+from zenml.client import Client
+from zenml.models import PipelineRunResponse
+
+from steps.errors import DataError, ModelError
+from tests.end_to_end.conftest import Workplace, ran
+
+STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
+
+
+def store() -> Path:
+    """The local artifact store."""
+    return Path(Client().active_stack.artifact_store.path)
+
+
+def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
+    assert ran(first_run) == STEPS
+    artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
+    assert len(artifacts) == 25
+    for artifact in artifacts.values():
+        assert artifact.load() is not None
+        assert artifact.content_hash
+        assert artifact.visualizations, artifact.name
+
+
+def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run: PipelineRunResponse) -> None:
+    assert load("evaluate", "evaluation_report").figure("loss").verdict == "better"
+    assert load("promote", "promotion_decision").promoted
+    version = Client().get_model_version("tiny", "staging")
+    for name in ("adapter", "merged_model", "evaluation_report", "merge_report", "promotion_decision"):
+        linked = version.get_artifact(name)
+        assert linked is not None
+        step = next(step for step in first_run.steps.values() if name in step.outputs)
+        assert linked.id == step.outputs[name][0].id
+    assert version.run_metadata["promoted"] is True
+    assert version.run_metadata["tuned_loss"] < version.run_metadata["base_loss"]
+
+
+def test_the_same_again_runs_resolve_alone(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    assert ran(workplace.run()) == {"resolve"}
+
+
+def test_nothing_in_the_store_is_a_pickle(first_run: PipelineRunResponse) -> None:
+    files = [path for path in store().rglob("*") if path.is_file() and "logs" not in path.relative_to(store()).parts]
+    assert {path.suffix for path in files} <= {".arrow", ".json", ".html", ".safetensors", ".jinja"}
+    assert not [path for path in files if is_pickle(path)]
+    for path in files:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as tensors:
+                assert list(tensors.keys())
+
+
+def test_the_pickle_check_finds_pickles(tmp_path: Path) -> None:
+    import pickle
+
+    import torch
+
+    (tmp_path / "a").write_bytes(pickle.dumps({"x": [1, 2]}))
+    (tmp_path / "b").write_bytes(pickle.dumps("text", protocol=0))
+    torch.save({}, tmp_path / "c")
+    (tmp_path / "d").write_text('{"x": 1}')
+    assert [path.name for path in sorted(tmp_path.iterdir()) if is_pickle(path)] == ["a", "b", "c"]
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file is a pickle stream, or a zip archive with one inside, as torch.save writes."""
+    if zipfile.is_zipfile(path):
+        return any(name.endswith(".pkl") for name in zipfile.ZipFile(path).namelist())
+    try:
+        operations = list(pickletools.genops(path.read_bytes()))
+    except (ValueError, IndexError, UnicodeDecodeError, OverflowError):
+        return False
+    return operations[-1][0].name == "STOP"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"evaluation": {"max_new_tokens": 12}}, {"evaluate", "promote"}),
+        ({"merging": {"max_prompts": 3}}, {"merge", "promote"}),
+        ({"promotion": {"min_loss_gain": 0.001}}, {"promote"}),
+        ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
+        ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
+        ({"validation": {"max_completion_chars": 7999}}, {"validate"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_change_runs_what_depends_on_it_and_nothing_else(
+    first_run: PipelineRunResponse, workplace: Workplace, changes: dict[str, dict[str, Any]], expected: set[str]
+) -> None:
+    assert ran(workplace.run(**changes)) == {"resolve"} | expected
+
+
+def test_worse_is_not_promoted(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    staged = Client().get_model_version("tiny", "staging").number
+    run = workplace.run(promotion={"min_loss_gain": 5.0})
+    assert not run.steps["promote"].outputs["promotion_decision"][0].load().promoted
+    assert Client().get_model_version("tiny", "staging").number == staged
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": {"sources": [{"files": "/nowhere/*.jsonl"}]}}, DataError, "matches no file"),
+        ({"base_model": {"folder": "/nowhere"}}, ModelError, "is not a folder"),
+        ({"training": {"lora": {"target_modules": ["c_attn"]}}}, ModelError, "has no linear layer c_attn"),
+        ({"merging": {"max_logit_difference": 1e-9}}, ModelError, "merged and base"),
+    ],
+    ids=["missing file", "unknown model", "no such projection", "bound exceeded"],
+)
+def test_bad_input_is_one_error_and_leaves_nothing_behind(
+    first_run: PipelineRunResponse,
+    workplace: Workplace,
+    changes: dict[str, dict[str, Any]],
+    error: type[Exception],
+    message: str,
+) -> None:
+    before = set(store().rglob("*.safetensors"))
+    with pytest.raises(error, match=message):
+        workplace.run(**changes)
+    assert set(store().rglob("*.safetensors")) == before
+    assert not list(store().glob(".step-*"))
+
+
+def test_a_changed_byte_in_a_stored_model_is_found(first_run: PipelineRunResponse) -> None:
+    artifact = first_run.steps["merge"].outputs["merged_model"][0]
+    config = Path(artifact.uri) / "files" / "generation_config.json"
+    original = config.read_bytes()
+    try:
+        config.write_bytes(original + b" ")
+        with pytest.raises(ModelError, match=r"generation_config\.json: the stored file is changed"):
+            artifact.load()
+    finally:
+        config.write_bytes(original)

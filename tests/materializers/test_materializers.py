@@ -1,0 +1,115 @@
+"""Each type of artifact comes back as it was saved, and equal content has an equal hash."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict, Features, List, Value
+from zenml.materializers.base_materializer import BaseMaterializer
+
+from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
+from materializers.directory import DirectoryMaterializer
+from materializers.report import ReportMaterializer
+from steps.artifacts import Adapter
+from steps.errors import ModelError
+from steps.files import whole_directory
+from steps.resolve.locks import DataLock, LockedSource
+
+FEATURES = Features({"text": Value("string"), "ids": List(Value("int32"))})
+
+
+def rows(count: int) -> Dataset:
+    return Dataset.from_list([{"text": f"ünï {i}", "ids": list(range(i % 7))} for i in range(count)], features=FEATURES)
+
+
+def round_trip(kind: type[BaseMaterializer], uri: Path, data: Any) -> tuple[Any, str | None]:
+    """What a later step loads, and the content hash."""
+    uri.mkdir()
+    writer = kind(str(uri))
+    data_type = type(data)
+    writer.save(data)
+    content = writer.compute_content_hash(data)
+    assert all(Path(path).is_file() for path in writer.save_visualizations(data))
+    return kind(str(uri)).load(data_type), content
+
+
+@pytest.mark.parametrize("count", [0, 1, 2500])
+def test_data_set(tmp_path: Path, count: int) -> None:
+    loaded, content = round_trip(DatasetMaterializer, tmp_path / "a", rows(count))
+    assert loaded.to_list() == rows(count).to_list()
+    assert loaded.features == FEATURES
+    _, again = round_trip(DatasetMaterializer, tmp_path / "b", rows(count).select(range(count)))
+    assert again == content
+    _, other = round_trip(DatasetMaterializer, tmp_path / "c", rows(count + 1))
+    assert other != content
+
+
+def test_equal_rows_in_other_chunks_have_the_same_hash(tmp_path: Path) -> None:
+    from datasets import concatenate_datasets
+
+    whole = rows(1500)
+    parts = concatenate_datasets([whole.select(range(700)), whole.select(range(700, 1500))])
+    hashes = [round_trip(DatasetMaterializer, tmp_path / str(i), data)[1] for i, data in enumerate((whole, parts))]
+    assert hashes[0] == hashes[1]
+
+
+def test_splits_with_different_columns(tmp_path: Path) -> None:
+    splits = DatasetDict(train=rows(3), test=Dataset.from_list([{"x": 1}]), validation=rows(0))
+    loaded, _ = round_trip(DatasetDictMaterializer, tmp_path / "a", splits)
+    assert list(loaded) == ["train", "test", "validation"]
+    assert {name: part.to_list() for name, part in loaded.items()} == {n: p.to_list() for n, p in splits.items()}
+
+
+def adapter(folder: Path) -> Adapter:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "weights.safetensors").write_bytes(b"weights")
+    return Adapter(folder)
+
+
+def test_directory_is_moved_into_the_store(tmp_path: Path) -> None:
+    made = adapter(tmp_path / "made")
+    loaded, content = round_trip(DirectoryMaterializer, tmp_path / "a", made)
+    assert isinstance(loaded, Adapter)
+    assert (loaded.path / "sub" / "weights.safetensors").read_bytes() == b"weights"
+    assert not made.path.exists()
+    assert round_trip(DirectoryMaterializer, tmp_path / "b", adapter(tmp_path / "made"))[1] == content
+
+
+@pytest.mark.parametrize(
+    ("damage", "state"),
+    [
+        (lambda files: (files / "adapter_config.json").write_text("{ }"), "changed"),
+        (lambda files: (files / "adapter_config.json").unlink(), "missing"),
+        (lambda files: (files / "more").write_text(""), "not in its manifest"),
+    ],
+    ids=["changed", "missing", "added"],
+)
+def test_damage_in_the_store_is_named(tmp_path: Path, damage: Any, state: str) -> None:
+    round_trip(DirectoryMaterializer, tmp_path / "a", adapter(tmp_path / "made"))
+    damage(tmp_path / "a" / "files")
+    with pytest.raises(ModelError, match=f"the stored file is {state}"):
+        DirectoryMaterializer(str(tmp_path / "a")).load(Adapter)
+
+
+def test_report(tmp_path: Path) -> None:
+    lock = DataLock(sources=[LockedSource(name="<b>", files={"a": "1"})])
+    loaded, content = round_trip(ReportMaterializer, tmp_path / "a", lock)
+    assert loaded == lock
+    assert content
+    assert "&lt;b&gt;" in (tmp_path / "a" / "page.html").read_text()
+
+
+def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
+    def fail_half_way() -> None:
+        with whole_directory(tmp_path / "model") as temporary:
+            (temporary / "half").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+    with whole_directory(tmp_path / "model") as temporary:
+        (temporary / "whole").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
