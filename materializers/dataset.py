@@ -142,7 +142,8 @@ def _write(dataset: Dataset, stream: Any) -> str:
     schema = dataset.features.arrow_schema
     with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema) as writer:
         for batch in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
-            writer.write_table(batch.cast(schema).combine_chunks())
+            every_row = pa.array(range(len(batch)))
+            writer.write_table(batch.cast(schema).take(every_row).combine_chunks())  # fresh buffers: equal bytes
     return sink.digest.hexdigest()
 
 

@@ -27,8 +27,8 @@ def test_a_run_ends_with_its_summary(first_run: PipelineRunResponse, workplace: 
     assert result.returncode == 0, output
     assert "12/12" in output, "the training's progress line"
     for text in ("base", "tuned", "Promoted to staging", "merged model", "make dashboard"):
-        assert text in result.stdout
-    merged = next(line.split()[-1] for line in result.stdout.splitlines() if line.strip().startswith("merged model"))
+        assert text in output
+    merged = next(line.split()[-1] for line in output.splitlines() if line.strip().startswith("merged model"))
     assert (Path(merged) / "model.safetensors").is_file()
     for step in ("ingest", "validate", "split", "format", "quantize"):
         assert f"Using cached version of step {step}" in output.replace("`", ""), "another process, the same cache"

@@ -1,10 +1,12 @@
 """Each type of artifact comes back as it was saved, and equal content has an equal hash."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
+from zenml.client import Client
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
@@ -19,7 +21,14 @@ FEATURES = Features({"text": Value("string"), "ids": List(Value("int32"))})
 
 
 def rows(count: int) -> Dataset:
-    return Dataset.from_list([{"text": f"ünï {i}", "ids": list(range(i % 7))} for i in range(count)], features=FEATURES)
+    columns = {"text": [f"ünï {i}" for i in range(count)], "ids": [list(range(i % 7)) for i in range(count)]}
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+@pytest.fixture
+def tmp_path() -> Path:
+    """A new folder inside the artifact store, outside of which ZenML writes nothing."""
+    return Path(tempfile.mkdtemp(dir=Client().active_stack.artifact_store.path))
 
 
 def round_trip(kind: type[BaseMaterializer], uri: Path, data: Any) -> tuple[Any, str | None]:
