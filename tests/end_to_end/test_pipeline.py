@@ -41,8 +41,9 @@ def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run
         assert linked is not None
         step = next(step for step in first_run.steps.values() if name in step.outputs)
         assert linked.id == step.outputs[name][0].id
-    assert version.run_metadata["promoted"] is True
-    assert version.run_metadata["tuned_loss"] < version.run_metadata["base_loss"]
+    figures: dict[str, Any] = version.run_metadata
+    assert figures["promoted"] is True
+    assert figures["tuned_loss"] < figures["base_loss"]
 
 
 def test_the_same_again_runs_resolve_alone(first_run: PipelineRunResponse, workplace: Workplace) -> None:
