@@ -8,8 +8,9 @@ import pytest
 from zenml import step
 from zenml.models import PipelineRunResponse
 
-from materializers import MATERIALIZERS
+from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
+from materializers.report import ReportMaterializer
 from pipelines.strict import strict_pipeline
 from pipelines.summary import can_summarise, summarise
 from steps.artifacts import MergedModel
@@ -20,7 +21,7 @@ from steps.split.params import SplitParameters
 ANSWER = "def double(x):\n    return 2 * x"
 
 
-@step(output_materializers=MATERIALIZERS)
+@step(output_materializers=ReportMaterializer)
 def evaluate(splits: SplitParameters) -> Annotated[EvaluationReport, "evaluation_report"]:
     """A report with two figures and two samples; the answers differ in the second."""
     same = Sample(
@@ -74,7 +75,7 @@ def evaluate(splits: SplitParameters) -> Annotated[EvaluationReport, "evaluation
     )
 
 
-@step(output_materializers=MATERIALIZERS)
+@step(output_materializers=DirectoryMaterializer)
 def merge(report: EvaluationReport) -> Annotated[MergedModel, "merged_model"]:
     """A directory with one file."""
     with output_directory() as folder:
@@ -82,7 +83,7 @@ def merge(report: EvaluationReport) -> Annotated[MergedModel, "merged_model"]:
         return MergedModel(folder)
 
 
-@step(output_materializers=MATERIALIZERS)
+@step(output_materializers=ReportMaterializer)
 def promote(report: EvaluationReport, model: MergedModel) -> Annotated[PromotionDecision, "promotion_decision"]:
     """A decision with one condition met and one not."""
     met = Condition(name="loss falls", passed=True, detail=f"by {-report.figures[0].difference} nats")
