@@ -54,7 +54,7 @@ def summarise(run: PipelineRunResponse) -> str:
     console.print("Where things are", soft_wrap=True)
     for name, place in _places(run):
         console.print(f"  {name:<20} {place}", soft_wrap=True)
-    return text.getvalue()
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def _output(run: PipelineRunResponse, step: str, name: str) -> ArtifactVersionResponse:
@@ -122,7 +122,8 @@ def _print_sample(console: Console, sample: "Sample") -> None:
 def _print_decision(console: Console, decision: "PromotionDecision") -> None:
     console.print(f"\nPromoted to {decision.stage}" if decision.promoted else f"\nNot promoted to {decision.stage}")
     for condition in decision.conditions:
-        console.print(f"  {'met    ' if condition.passed else 'NOT met'}  {condition.name}: {condition.detail}")
+        console.print(f"  {'met    ' if condition.passed else 'NOT met'}  {condition.name}")
+        console.print(Padding(Text(condition.detail), (0, 0, 0, 11)))
     console.print()
 
 

@@ -19,8 +19,8 @@ def draw(report: EvaluationReport) -> Page:
         tiles=[
             Tile(
                 figure.name,
-                f"{figure.show(figure.base)} → {figure.show(figure.tuned)}",
-                figure.verdict,
+                figure.show(figure.tuned),
+                f"base {figure.show(figure.base)}, {figure.verdict}",
                 TONES[figure.verdict],
             )
             for figure in report.figures

@@ -10,10 +10,10 @@ class MergeParameters(Parameters):
 
     max_prompts: int = Field(default=8, gt=0, description="test rows on which logits are compared")
     max_logit_difference: float = Field(
-        default=4.0,
+        default=6.0,
         gt=0,
         description="largest absolute difference of any logit; rounding to bfloat16 stays below it",
     )
     max_loss_difference: float = Field(
-        default=0.02, gt=0, description="largest difference of the mean completion loss, in nats per token"
+        default=0.05, gt=0, description="largest difference of the mean completion loss, in nats per token"
     )

@@ -18,7 +18,7 @@ def decide(evaluation: EvaluationReport, merge: MergeReport, promotion: Promotio
             name="completion loss fell",
             passed=loss.high < -promotion.min_loss_gain,
             detail=f"{loss.base:.3f} to {loss.tuned:.3f} nats/token; {evaluation.confidence:.0%} interval of the "
-            f"difference {loss.low:+.3f} to {loss.high:+.3f}, needed below {-promotion.min_loss_gain:g}",
+            f"difference {loss.low:+.3f} to {loss.high:+.3f}, needed below {0 - promotion.min_loss_gain:g}",
         ),
         Condition(
             name="answers that are only code did not get fewer",

@@ -12,7 +12,7 @@ def draw(report: TrainingReport) -> Page:
         Tile("Training loss", f"{report.steps[-1].loss:.3f}", f"from {report.steps[0].loss:.3f}"),
         Tile("Steps", f"{len(report.steps)}", report.stopped),
         Tile("Time", clock(report.seconds), f"{report.tokens_per_second:,.0f} tokens/s"),
-        Tile("Peak memory", f"{report.peak_memory_bytes / 2**30:.1f} GiB", report.device),
+        Tile("Peak memory", f"{report.peak_memory_bytes / 2**30:.1f} GiB", "of GPU or process"),
         Tile("Trained parameters", f"{report.trainable_parameters / 1e6:.1f} M", f"{share:.2%} of the model"),
     ]
     if report.validation:
@@ -21,7 +21,7 @@ def draw(report: TrainingReport) -> Page:
         tiles.insert(1, Tile("Validation loss", f"{best:.3f}", note))
     return Page(
         title="Training",
-        lead=f"{report.blocks:,} blocks, {report.tokens_per_step:,} tokens an optimiser step. {report.stopped}.",
+        lead=f"{report.blocks:,} blocks, {report.tokens_per_step:,} tokens an optimiser step, {report.device}.",
         tiles=tiles,
         sections=[
             Section("Loss, learning rate and gradient norm", figures=[_losses(report), _rates(report)]),
