@@ -33,6 +33,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@said=$$($(RUN) zenml init 2>&1) || { echo "$$said"; exit 1; }
 
 dashboard: install  ## open ZenML's dashboard on this machine
+	@$(RUN) python -m pipelines.dashboard
 	@$(RUN) zenml login --local --ip-address 127.0.0.1 --port 8391
 
 stop-dashboard:  ## stop it
