@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from materializers.local import download, local_path
+from materializers.local import download, local_path, saving
 from steps.page import Page, Section, Table, Tile, render
 
 BATCH_ROWS = 1000
@@ -32,16 +32,13 @@ class _ArrowMaterializer(BaseMaterializer):
 
     def _save_splits(self, splits: dict[str, Dataset]) -> None:
         digests: dict[str, str] = {}
-        try:
+        with saving(self.uri, self.artifact_store):
             for name, dataset in splits.items():
                 path = os.path.join(self.uri, f"{name}.arrow")
                 with self.artifact_store.open(path, "wb") as stream:
                     digests[name] = _write(dataset, stream)
             with self.artifact_store.open(os.path.join(self.uri, SPLITS), "w") as stream:
                 json.dump(digests, stream, indent=1)
-        except BaseException:
-            self.artifact_store.rmtree(self.uri)
-            raise
 
     def _load_splits(self) -> dict[str, Dataset]:
         folder = local_path(self.uri, self.artifact_store)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from materializers.local import download, local_path, upload
+from materializers.local import download, local_path, saving, upload
 from steps.artifacts import Directory
 from steps.errors import ModelError
 from steps.files import hashes
@@ -37,15 +37,13 @@ class DirectoryMaterializer(BaseMaterializer):
         manifest = hashes(data.path)
         folder = local_path(self.uri, self.artifact_store)
         try:
-            if folder is None:
-                upload(data.path, os.path.join(self.uri, FILES), self.artifact_store)
-            else:
-                shutil.move(data.path, folder / FILES)
-            with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "w") as stream:
-                json.dump(manifest, stream, indent=1)
-        except BaseException:
-            self.artifact_store.rmtree(self.uri)
-            raise
+            with saving(self.uri, self.artifact_store):
+                if folder is None:
+                    upload(data.path, os.path.join(self.uri, FILES), self.artifact_store)
+                else:
+                    shutil.move(data.path, folder / FILES)
+                with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "w") as stream:
+                    json.dump(manifest, stream, indent=1)
         finally:
             shutil.rmtree(data.path, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """The one difference between a local and a remote artifact store: whether a path can be used in place."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from zenml.artifact_stores import BaseArtifactStore, LocalArtifactStore
 from zenml.client import Client
+
+from steps.errors import DeviceError
 
 
 def local_path(uri: str, store: BaseArtifactStore) -> Path | None:
@@ -33,6 +36,20 @@ def upload(source: Path, uri: str, store: BaseArtifactStore) -> None:
             destination = os.path.join(uri, path.relative_to(source).as_posix())
             store.makedirs(os.path.dirname(destination))
             store.copyfile(str(path), destination, overwrite=True)
+
+
+@contextmanager
+def saving(uri: str, store: BaseArtifactStore) -> Iterator[None]:
+    """Remove what was written below ``uri`` if the block fails; a full disk becomes one clear error."""
+    try:
+        yield
+    except BaseException as error:
+        store.rmtree(uri)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DeviceError(
+                f"{uri}: the disk of the artifact store is full; free some space, or point the store at a larger disk"
+            ) from error
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
+from materializers.local import saving
 from steps.report import Report
 
 VALUES = "report.json"
@@ -23,7 +24,8 @@ class ReportMaterializer(BaseMaterializer):
     def save(self, data: Report) -> None:
         """Write the values as JSON."""
         values = data.model_dump(mode="json")
-        with self.artifact_store.open(os.path.join(self.uri, VALUES), "w") as stream:
+        path = os.path.join(self.uri, VALUES)
+        with saving(self.uri, self.artifact_store), self.artifact_store.open(path, "w") as stream:
             json.dump(values, stream, indent=1)  # unlike pydantic's own JSON, it keeps an infinite bound
 
     def load(self, data_type: type[Any]) -> Any:

@@ -2,7 +2,8 @@
 
 import importlib.util
 import io
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import packages_distributions, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -98,13 +99,20 @@ def _lock_hub(base_model: BaseModelParameters, hub: str) -> ModelLock:
 
 def _hub_info(hub: str, revision: str) -> "ModelInfo":
     from huggingface_hub import HfApi
+
+    with _hub_errors(hub, revision):
+        return HfApi().model_info(hub, revision=revision, files_metadata=True, timeout=30)
+
+
+@contextmanager
+def _hub_errors(hub: str, revision: str) -> Iterator[None]:
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, of a client that changes
         HFValidationError,
         HTTPError,
     )
 
     try:
-        return HfApi().model_info(hub, revision=revision, files_metadata=True, timeout=30)
+        yield
     except (HTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -156,7 +164,8 @@ def _package_folder(package: str) -> Path:
 def _snapshot(lock: ModelLock, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(lock.hub, revision=lock.commit, allow_patterns=list(patterns)))
+    with _hub_errors(lock.hub, lock.commit):
+        return Path(snapshot_download(lock.hub, revision=lock.commit, allow_patterns=list(patterns)))
 
 
 def _dequantized_gguf(lock: ModelLock) -> Path:

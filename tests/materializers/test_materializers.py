@@ -1,8 +1,9 @@
 """Each type of artifact comes back as it was saved, and equal content has an equal hash."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
@@ -13,7 +14,7 @@ from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import DirectoryMaterializer
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter
-from steps.errors import ModelError
+from steps.errors import DeviceError, ModelError
 from steps.files import whole_directory
 from steps.resolve.locks import DataLock, LockedSource
 
@@ -26,9 +27,10 @@ def rows(count: int) -> Dataset:
 
 
 @pytest.fixture
-def tmp_path() -> Path:
+def tmp_path() -> Iterator[Path]:
     """A new folder inside the artifact store, outside of which ZenML writes nothing."""
-    return Path(tempfile.mkdtemp(dir=Client().active_stack.artifact_store.path))
+    with tempfile.TemporaryDirectory(dir=Client().active_stack.artifact_store.path) as folder:
+        yield Path(folder)
 
 
 def round_trip(kind: type[BaseMaterializer], uri: Path, data: Any) -> tuple[Any, str | None]:
@@ -122,3 +124,34 @@ def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "model") as temporary:
         (temporary / "whole").write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+class FullStore:
+    """The active artifact store, except that what it opens is the kernel's own full disk."""
+
+    def __init__(self) -> None:
+        self.store = Client().active_stack.artifact_store
+
+    def open(self, path: str, mode: str = "r") -> IO[Any]:
+        return open("/dev/full", mode)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        (DatasetMaterializer, lambda _: rows(3)),
+        (DirectoryMaterializer, lambda folder: adapter(folder / "made")),
+        (ReportMaterializer, lambda _: DataLock(sources=[])),
+    ],
+    ids=["data set", "directory", "report"],
+)
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, kind: Any, make: Any) -> None:
+    data = make(tmp_path)
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    with pytest.raises(DeviceError, match="the disk of the artifact store is full; free some space"):
+        kind(str(artifact), artifact_store=FullStore()).save(data)
+    assert list(tmp_path.iterdir()) == []

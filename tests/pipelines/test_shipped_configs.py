@@ -26,3 +26,42 @@ def test_a_shipped_configuration_compiles(path: Path) -> None:
         run_configuration=PipelineRunConfiguration.from_yaml(str(path)),
     )
     assert set(snapshot.step_configurations) == set(finetune.step_names)
+
+
+def test_llama2_7b_is_the_notebook() -> None:
+    """Every number of the notebook, under the name that it has here."""
+    values = finetune.check(CONFIGS[0].with_name("llama2-7b.yaml")).parameters
+    given = {name: value.model_dump(mode="json") for name, value in values.items()}
+    assert given["base_model"]["hub"] == "TinyPixel/Llama-2-7B-bf16-sharded"
+    assert given["quantization"] == {"kind": "nf4", "double_quantization": True, "compute_dtype": "bfloat16"}
+    assert given["splits"]["max_rows"] == 1000
+    assert given["prompt"] == {
+        "system": "You are an AI coding assistant specialized in generating Python code from user instructions.\n"
+        "Your task is to return only the code that directly fulfills the given instruction.",
+        "template": "### INSTRUCTION:\n{system}{eos}\n\n### Input:\n{instruction}{eos}\n\n### RESPONSE:\n",
+        "max_length": 512,
+        "packing": "wrapped",
+        "loss_on": "all",
+    }
+    lora = given["training"].pop("lora")
+    projections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert set(lora.pop("target_modules")) == projections
+    assert lora == {"r": 64, "alpha": 16, "dropout": 0.05}
+    assert given["training"] == {
+        "epochs": 3,
+        "max_steps": None,
+        "batch_size": 5,
+        "gradient_accumulation": 2,
+        "gradient_checkpointing": True,
+        "learning_rate": 2e-4,
+        "schedule": "constant_with_warmup",
+        "warmup_ratio": 0.03,
+        "weight_decay": 0.001,
+        "max_grad_norm": 0.3,
+        "optimizer": "adamw_torch_fused",
+        "precision": "bfloat16",
+        "attention": "auto",
+        "evaluate_every": 1,
+        "early_stopping": {"patience": 3, "min_improvement": 0.0},
+        "seed": 42,
+    }

@@ -1,0 +1,125 @@
+"""A base model from the hub, through the real client and a hub on this machine."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from steps.errors import ModelError
+from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
+from steps.resolve.params import BaseModelParameters
+from tests.tiny import write_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "owner/tiny"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does: one model repository at ``main`` and at its commit."""
+
+    folder: Path
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        self.asked.append(path)
+        if path in (f"/api/models/{REPOSITORY}/revision/{name}" for name in ("main", COMMIT)):
+            self._answer(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": self._siblings()}).encode())
+        elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+            self._answer(json.dumps(self._tree()).encode())
+        elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
+            self._answer((self.folder / path.rsplit("/", 1)[1]).read_bytes())
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RevisionNotFound" if REPOSITORY in path else "RepoNotFound")
+            self.end_headers()
+
+    def _siblings(self) -> list[dict[str, object]]:
+        return [
+            {"rfilename": path.name, "size": path.stat().st_size, "blobId": digest(path.read_bytes())}
+            for path in sorted(self.folder.iterdir())
+        ]
+
+    def _tree(self) -> list[dict[str, object]]:
+        return [
+            {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": digest(path.read_bytes())}
+            for path in sorted(self.folder.iterdir())
+        ]
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{digest(body)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: pytest's output is for failures."""
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The repository's files, served; the client's cache is empty."""
+    folder = write_model(tmp_path / "repository")
+    Hub.folder, Hub.asked = folder, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    files = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_revision_is_pinned_and_fetched(repository: Path) -> None:
+    lock = lock_model(BaseModelParameters(hub=REPOSITORY))
+    assert (lock.commit, lock.name) == (COMMIT, REPOSITORY)
+    assert model_size(lock) == (repository / "model.safetensors").stat().st_size
+    assert set(lock_tokenizer(lock).files) == {"tokenizer.json", "tokenizer_config.json"}
+
+    Hub.asked.clear()
+    tokenizer = local_tokenizer(lock)
+    assert not any(path.endswith(".safetensors") for path in Hub.asked), "a tokenizer needs no weights"
+    assert (tokenizer / "tokenizer.json").read_bytes() == (repository / "tokenizer.json").read_bytes()
+
+    model = AutoModelForCausalLM.from_pretrained(local_model(lock), dtype=torch.bfloat16)
+    original = AutoModelForCausalLM.from_pretrained(repository, dtype=torch.bfloat16)
+    assert torch.equal(model.lm_head.weight, original.lm_head.weight)
+
+
+def test_other_files_are_not_fetched(repository: Path) -> None:
+    (repository / "modeling_evil.py").write_text("raise SystemExit\n")
+    (repository / "pytorch_model.bin").write_bytes(b"pickle")
+    folder = local_model(lock_model(BaseModelParameters(hub=REPOSITORY)))
+    assert not {"modeling_evil.py", "pytorch_model.bin"} & {path.name for path in folder.iterdir()}
+
+
+def test_pickles_alone_are_refused(repository: Path) -> None:
+    (repository / "model.safetensors").rename(repository / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"parameters\.base_model\.hub: owner/tiny at main has no \.safetensors file"):
+        lock_model(BaseModelParameters(hub=REPOSITORY))
+
+
+@pytest.mark.parametrize(("hub", "revision"), [("owner/none", "main"), (REPOSITORY, "no-such-branch")])
+def test_what_the_hub_has_not_is_named(repository: Path, hub: str, revision: str) -> None:
+    with pytest.raises(ModelError, match=rf"base_model\.hub: {hub} at revision {revision} cannot be read"):
+        lock_model(BaseModelParameters(hub=hub, revision=revision))
