@@ -1,12 +1,17 @@
 """What every report and record shares: plain values, saved as JSON, shown as one self-contained page."""
 
+import importlib.util
+
 from pydantic import BaseModel, ConfigDict
 
 from steps.page import Page, Section, Table, render
 
 
 class Report(BaseModel):
-    """Plain values that a step found out. A subclass overrides :meth:`page` to draw more than a table."""
+    """Plain values that a step found out.
+
+    The function ``draw`` of the ``page.py`` beside a report's module draws it; where there is none, a table does.
+    """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -19,10 +24,14 @@ class Report(BaseModel):
         return self.model_dump_json()
 
     def page(self) -> Page:
-        """The report as a page; by default every field as one row of a table."""
-        rows = [[name, str(value)] for name, value in self.model_dump(mode="json").items()]
-        title = type(self).__name__
-        return Page(title=title, sections=[Section("Values", table=Table(["field", "value"], rows))])
+        """The report as a page."""
+        package = type(self).__module__.rpartition(".")[0]
+        name = f"{package}.page"
+        if not package or importlib.util.find_spec(name) is None:
+            rows = [[field, str(value)] for field, value in self.model_dump(mode="json").items()]
+            return Page(type(self).__name__, sections=[Section("Values", table=Table(["field", "value"], rows))])
+        page: Page = importlib.import_module(name).draw(self)
+        return page
 
     def html(self) -> str:
         """The page as one HTML document that loads nothing from anywhere."""

@@ -1,14 +1,11 @@
 """Base against tuned, on the same rows."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
 from steps.report import Report
-
-if TYPE_CHECKING:
-    from steps.page import Page
 
 
 class Figure(BaseModel):
@@ -76,9 +73,3 @@ class EvaluationReport(Report):
     def decisive_json(self) -> str:
         """Everything but the time that it took and the device's description."""
         return self.model_dump_json(exclude={"seconds", "device"})
-
-    def page(self) -> "Page":
-        """The report as a page."""
-        from steps.evaluate.page import draw
-
-        return draw(self)

@@ -1,13 +1,8 @@
 """What became of the rows as tokens."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import BaseModel
 
 from steps.report import Report
-
-if TYPE_CHECKING:
-    from steps.page import Page
 
 
 class SplitFormat(BaseModel):
@@ -46,9 +41,3 @@ class FormatReport(Report):
             "train_fill": round(train.fill, 4),
             "rows_too_long": sum(len(split.too_long) for split in self.splits),
         }
-
-    def page(self) -> "Page":
-        """The report as a page."""
-        from steps.format.page import draw
-
-        return draw(self)

@@ -1,15 +1,11 @@
 """Draws the ingest report."""
 
-from typing import TYPE_CHECKING
-
+from steps.ingest.report import IngestReport
 from steps.lengths import EDGES
 from steps.page import Page, Section, Table, Tile, bars
 
-if TYPE_CHECKING:
-    from steps.ingest.report import IngestReport
 
-
-def draw(report: "IngestReport") -> Page:
+def draw(report: IngestReport) -> Page:
     """Sources, lengths and the first unreadable rows."""
     return Page(
         title="Ingest: rows from every source",
@@ -34,7 +30,7 @@ def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _sources(report: "IngestReport") -> Section:
+def _sources(report: IngestReport) -> Section:
     columns = ["source", "kind", "exact state", "rows", "unreadable", "with tests", "licences"]
     rows = [
         [
@@ -51,7 +47,7 @@ def _sources(report: "IngestReport") -> Section:
     return Section("Sources", table=Table(columns, rows, code=["source", "exact state"]))
 
 
-def _lengths(report: "IngestReport") -> Section:
+def _lengths(report: IngestReport) -> Section:
     instruction, completion = report.instruction_chars, report.completion_chars
     table = Table(
         ["text", "median", "95 % are at most", "longest"],
@@ -68,7 +64,7 @@ def _lengths(report: "IngestReport") -> Section:
     return Section("Lengths in characters", table=table, figures=[drawing])
 
 
-def _unreadable(report: "IngestReport") -> list[Section]:
+def _unreadable(report: IngestReport) -> list[Section]:
     if not report.unreadable_examples:
         return []
     shown = len(report.unreadable_examples)

@@ -3,7 +3,6 @@
 from pydantic import BaseModel, ConfigDict
 
 from steps.lengths import Lengths
-from steps.page import Page
 from steps.report import Report
 
 
@@ -41,9 +40,3 @@ class IngestReport(Report):
             "instruction_chars_median": self.instruction_chars.median,
             "completion_chars_median": self.completion_chars.median,
         }
-
-    def page(self) -> Page:
-        """Sources, lengths and the first unreadable rows."""
-        from steps.ingest.page import draw
-
-        return draw(self)

@@ -1,11 +1,6 @@
 """What the merge changed, and how close the merged model is to base + adapter."""
 
-from typing import TYPE_CHECKING
-
 from steps.report import Report
-
-if TYPE_CHECKING:
-    from steps.page import Page
 
 
 class MergeReport(Report):
@@ -39,9 +34,3 @@ class MergeReport(Report):
     def decisive_json(self) -> str:
         """Everything but the time that it took and the device's description."""
         return self.model_dump_json(exclude={"seconds", "device"})
-
-    def page(self) -> "Page":
-        """The report as a page."""
-        from steps.merge.page import draw
-
-        return draw(self)

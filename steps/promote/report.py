@@ -1,13 +1,8 @@
 """The decision and what it rests on."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import BaseModel
 
 from steps.report import Report
-
-if TYPE_CHECKING:
-    from steps.page import Page
 
 
 class Condition(BaseModel):
@@ -28,9 +23,3 @@ class PromotionDecision(Report):
     def metadata(self) -> dict[str, str | int | float | bool]:
         """The decision."""
         return {"promoted": self.promoted, "stage": self.stage if self.promoted else "none"}
-
-    def page(self) -> "Page":
-        """The report as a page."""
-        from steps.promote.page import draw
-
-        return draw(self)

@@ -1,11 +1,6 @@
 """What quantisation did to the base model."""
 
-from typing import TYPE_CHECKING
-
 from steps.report import Report
-
-if TYPE_CHECKING:
-    from steps.page import Page
 
 
 class QuantizationReport(Report):
@@ -31,9 +26,3 @@ class QuantizationReport(Report):
             "compression": round(self.full_precision_bytes / self.quantized_bytes, 2),
             "relative_error": self.relative_error,
         }
-
-    def page(self) -> "Page":
-        """The report as a page."""
-        from steps.quantize.page import draw
-
-        return draw(self)

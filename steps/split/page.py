@@ -1,15 +1,11 @@
 """Draws the split report."""
 
-from typing import TYPE_CHECKING
-
 from steps.lengths import EDGES
 from steps.page import Page, Section, Table, Tile, bars
-
-if TYPE_CHECKING:
-    from steps.split.report import SplitReport
+from steps.split.report import SplitReport
 
 
-def draw(report: "SplitReport") -> Page:
+def draw(report: SplitReport) -> Page:
     """Sides, where their rows come from, their lengths and the first duplicates."""
     return Page(
         title="Split: train, validation and test",
@@ -24,7 +20,7 @@ def draw(report: "SplitReport") -> Page:
     )
 
 
-def _sides(report: "SplitReport") -> Section:
+def _sides(report: SplitReport) -> Section:
     total = max(sum(side.groups for side in report.sides), 1)
     rows = [
         [
@@ -41,14 +37,14 @@ def _sides(report: "SplitReport") -> Section:
     return Section("Sides", table=Table(columns, rows))
 
 
-def _sources(report: "SplitReport") -> Section:
+def _sources(report: SplitReport) -> Section:
     names = list(dict.fromkeys(name for side in report.sides for name in side.sources))
     rows = [[name, *(f"{side.sources.get(name, 0):,}" for side in report.sides)] for name in names]
     table = Table(["source", *(side.name for side in report.sides)], rows, code=["source"])
     return Section("Rows by source", table=table)
 
 
-def _lengths(report: "SplitReport") -> Section:
+def _lengths(report: SplitReport) -> Section:
     table = Table(
         ["side", "median", "95 % are at most", "longest"],
         [
@@ -65,7 +61,7 @@ def _lengths(report: "SplitReport") -> Section:
     return Section("Length of the completions in characters", table=table, figures=[drawing])
 
 
-def _duplicates(report: "SplitReport") -> list[Section]:
+def _duplicates(report: SplitReport) -> list[Section]:
     if not report.duplicate_examples:
         return []
     rows = [[pair.location, pair.same_as] for pair in report.duplicate_examples]

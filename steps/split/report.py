@@ -3,7 +3,6 @@
 from pydantic import BaseModel, ConfigDict
 
 from steps.lengths import Lengths
-from steps.page import Page
 from steps.report import Report
 
 
@@ -47,9 +46,3 @@ class SplitReport(Report):
             "unused": self.unused,
         }
         return counts | {f"{side.name}_rows": side.rows for side in self.sides}
-
-    def page(self) -> Page:
-        """Sides, their lengths and the first duplicates."""
-        from steps.split.page import draw
-
-        return draw(self)

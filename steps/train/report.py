@@ -1,13 +1,8 @@
 """What happened in training."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import BaseModel
 
 from steps.report import Report
-
-if TYPE_CHECKING:
-    from steps.page import Page
 
 
 class TrainedStep(BaseModel):
@@ -57,9 +52,3 @@ class TrainingReport(Report):
         if self.validation:
             values["best_validation_loss"] = round(min(point.loss for point in self.validation), 4)
         return values
-
-    def page(self) -> "Page":
-        """The report as a page."""
-        from steps.train.page import draw
-
-        return draw(self)

@@ -1,15 +1,11 @@
 """Draws the validation report."""
 
-from typing import TYPE_CHECKING
-
 from steps.lengths import EDGES
 from steps.page import Page, Section, Table, Tile, bars
-
-if TYPE_CHECKING:
-    from steps.validate.report import ValidationReport
+from steps.validate.report import ValidationReport
 
 
-def draw(report: "ValidationReport") -> Page:
+def draw(report: ValidationReport) -> Page:
     """Rules, lengths and examples of the quarantine."""
     share = report.quarantined / max(report.rows, 1)
     return Page(
@@ -24,7 +20,7 @@ def draw(report: "ValidationReport") -> Page:
     )
 
 
-def _rules(report: "ValidationReport") -> Section:
+def _rules(report: ValidationReport) -> Section:
     rows = [
         [rule.name, rule.demand, f"{rule.broken:,}", f"{rule.broken / max(report.rows, 1):.1%}"]
         for rule in sorted(report.rules, key=lambda rule: -rule.broken)
@@ -33,7 +29,7 @@ def _rules(report: "ValidationReport") -> Section:
     return Section("Rules", "A row may break several, so these do not add up to the quarantine.", table=table)
 
 
-def _lengths(report: "ValidationReport") -> Section:
+def _lengths(report: ValidationReport) -> Section:
     series = {"kept": report.kept_completion_chars.counts}
     if report.quarantined:
         series["quarantined"] = report.quarantined_completion_chars.counts
@@ -41,7 +37,7 @@ def _lengths(report: "ValidationReport") -> Section:
     return Section("Length of the completions", figures=[drawing])
 
 
-def _examples(report: "ValidationReport") -> list[Section]:
+def _examples(report: ValidationReport) -> list[Section]:
     return [
         Section(
             f"Quarantined: {example.location}",

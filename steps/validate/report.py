@@ -3,7 +3,6 @@
 from pydantic import BaseModel, ConfigDict
 
 from steps.lengths import Lengths
-from steps.page import Page
 from steps.report import Report
 
 
@@ -47,9 +46,3 @@ class ValidationReport(Report):
             "quarantined": self.quarantined,
         }
         return counts | {f"broken_{rule.name}": rule.broken for rule in self.rules}
-
-    def page(self) -> Page:
-        """Rules, lengths and examples of the quarantine."""
-        from steps.validate.page import draw
-
-        return draw(self)

@@ -25,7 +25,7 @@ class Workplace:
     folder: Path
 
     def config(self, **changes: dict[str, Any]) -> Path:
-        """A configuration file; ``changes`` go into the parameters of that name."""
+        """A configuration file; ``changes`` go into the parameters of that name, with ``{folder}`` filled in."""
         parameters: dict[str, dict[str, Any]] = {
             "data": {"sources": [{"files": str(self.folder / "rows.jsonl")}]},
             "base_model": {"folder": str(self.folder / "base")},
@@ -42,7 +42,8 @@ class Workplace:
         for name, values in changes.items():
             parameters[name] = {**parameters.get(name, {}), **values}
         path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump({"model": {"name": "tiny"}, "parameters": parameters}), encoding="utf-8")
+        text = yaml.safe_dump({"model": {"name": "tiny"}, "parameters": parameters})
+        path.write_text(text.replace("{folder}", str(self.folder)), encoding="utf-8")
         return path
 
     def run(self, **changes: dict[str, Any]) -> PipelineRunResponse:

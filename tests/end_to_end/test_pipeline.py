@@ -112,11 +112,28 @@ def test_worse_is_not_promoted(first_run: PipelineRunResponse, workplace: Workpl
     ("changes", "error", "message"),
     [
         ({"data": {"sources": [{"files": "/nowhere/*.jsonl"}]}}, DataError, "matches no file"),
+        (
+            {"data": {"sources": [{"files": "{folder}/empty.jsonl"}]}},
+            DataError,
+            "has no rows; mend or remove this source",
+        ),
+        (
+            {"data": {"sources": [{"files": "{folder}/broken.parquet"}]}},
+            DataError,
+            "broken.parquet: not readable as Parquet",
+        ),
         ({"base_model": {"folder": "/nowhere"}}, ModelError, "is not a folder"),
         ({"training": {"lora": {"target_modules": ["c_attn"]}}}, ModelError, "has no linear layer c_attn"),
         ({"merging": {"max_logit_difference": 1e-9}}, ModelError, "merged and base"),
     ],
-    ids=["missing file", "unknown model", "no such projection", "bound exceeded"],
+    ids=[
+        "missing file",
+        "empty data set",
+        "unreadable Parquet",
+        "unknown model",
+        "no such projection",
+        "bound exceeded",
+    ],
 )
 def test_bad_input_is_one_error_and_leaves_nothing_behind(
     first_run: PipelineRunResponse,
@@ -125,6 +142,8 @@ def test_bad_input_is_one_error_and_leaves_nothing_behind(
     error: type[Exception],
     message: str,
 ) -> None:
+    (workplace.folder / "empty.jsonl").write_text("")
+    (workplace.folder / "broken.parquet").write_bytes(b"PAR1 and no more")
     before = set(store().rglob("*.safetensors"))
     with pytest.raises(error, match=message):
         workplace.run(**changes)
