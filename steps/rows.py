@@ -1,8 +1,10 @@
 """The columns of a row from ingestion to evaluation."""
 
 import hashlib
+import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
@@ -37,10 +39,23 @@ def row_id_of(instruction: str, completion: str) -> str:
 
 
 def table_of(rows: Iterable[Mapping[str, object]], features: Features) -> Dataset:
-    """The rows as a data set; at most :data:`BATCH_ROWS` of them are Python objects at a time."""
+    """The rows as a data set on disk; at most :data:`BATCH_ROWS` of them are Python objects at a time."""
     schema = features.arrow_schema
     waiting = iter(rows)
-    batches = []
-    while batch := list(islice(waiting, BATCH_ROWS)):
-        batches.append(pa.Table.from_pylist(batch, schema=schema))
-    return Dataset(pa.concat_tables(batches) if batches else schema.empty_table())
+    batches = iter(lambda: list(islice(waiting, BATCH_ROWS)), [])
+    return dataset_of((pa.Table.from_pylist(batch, schema=schema) for batch in batches), features)
+
+
+def dataset_of(tables: Iterable[pa.Table], features: Features) -> Dataset:
+    """The tables as one memory-mapped data set, so that memory does not grow with the number of rows.
+
+    Its file has no name any more: the disk space is free again when nothing refers to the data set.
+    """
+    schema = features.arrow_schema
+    with tempfile.TemporaryDirectory(prefix="rows-") as folder:
+        path = Path(folder) / "rows.arrow"
+        with path.open("wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema))
+        with pa.memory_map(str(path)) as source:
+            return Dataset(pa.ipc.open_stream(source).read_all())
