@@ -7,17 +7,23 @@ from steps.report import Report
 
 
 class IngestedSource(BaseModel):
-    """One source: the state that was read, and how many rows it gave."""
+    """One source: the state that was read, and what became of its records.
+
+    ``records`` = ``blank`` + ``unreadable`` + ``left_out_by_weight`` + ``rows``; blank lines count as records.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     kind: str
     state: str
-    rows: int
+    records: int
+    blank: int
     unreadable: int
+    left_out_by_weight: int
+    rows: int
     with_tests: int
-    licenses: dict[str, int]
+    licenses: dict[str, int]  # rows by licence, the most frequent ones
 
 
 class IngestReport(Report):
@@ -26,6 +32,8 @@ class IngestReport(Report):
     sources: list[IngestedSource]
     rows: int
     unreadable: int
+    blank: int
+    left_out_by_weight: int
     with_tests: int
     instruction_chars: Lengths
     completion_chars: Lengths
@@ -36,6 +44,7 @@ class IngestReport(Report):
         return {
             "rows": self.rows,
             "unreadable": self.unreadable,
+            "left_out_by_weight": self.left_out_by_weight,
             "with_tests": self.with_tests,
             "instruction_chars_median": self.instruction_chars.median,
             "completion_chars_median": self.completion_chars.median,
