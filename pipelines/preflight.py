@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from pipelines.config import CheckedConfig
 from pipelines.origins import parameter_counts
-from steps.errors import ConfigError, DeviceError, PipelineError
+from steps.errors import ConfigError, DeviceError, ModelError, PipelineError
 from steps.files import require_space
 from steps.parameters import Parameters
 from steps.resolve.locks import ModelLock
@@ -143,7 +143,10 @@ def _disk(subject: Subject) -> str:
     folder = local_path(store.path, store)
     if folder is None:
         return f"{store.path} is remote and was not measured"
-    lock = subject.model_lock
+    try:
+        lock = subject.model_lock
+    except ModelError:
+        raise ModelError("not tried, since the base model cannot be read") from None
     full = model_size(lock) * (GGUF_EXPANSION if lock.package else 1)
     copies = 2 if lock.package else 1  # the merged model; a GGUF file is also converted to safetensors
     needed = int(full * (copies + QUANTIZED_SHARE + TRAINING_SHARE))

@@ -25,6 +25,9 @@ ROW_FEATURES = Features(
     }
 )
 
+PREVIOUS_FEATURES = Features({name: ROW_FEATURES[name] for name in ("row_id", "group", "location")})
+"""What ``resolve`` hands on of the previous run's rows: enough to tell rows apart, not their texts."""
+
 QUARANTINE_FEATURES = Features(
     {
         **{name: ROW_FEATURES[name] for name in ("row_id", "source", "location", "instruction", "completion")},

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
-from steps.errors import DataError, ModelError
+from pipelines.data import data
+from steps.errors import ConfigError, DataError, ModelError
 from tests.end_to_end.conftest import Workplace, ran
 
 STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
@@ -48,6 +49,22 @@ def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run
 
 def test_the_same_again_runs_resolve_alone(first_run: PipelineRunResponse, workplace: Workplace) -> None:
     assert ran(workplace.run()) == {"resolve"}
+
+
+def test_the_data_pipeline_shares_configuration_and_cache(
+    first_run: PipelineRunResponse, workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = workplace.run_pipeline(data)
+    assert run.steps.keys() == {"resolve", "ingest", "validate", "split"}
+    assert ran(run) == {"resolve"}
+    said = capsys.readouterr().out
+    assert "split report" in said
+    assert "merged model" not in said
+    with pytest.raises(ConfigError, match=r"parameters\.training\.lerning_rate: unknown key"):
+        workplace.run_pipeline(data, training={"lerning_rate": 1})
+    changed: dict[str, dict[str, Any]] = {"splits": {"seed": 5}}
+    assert ran(workplace.run_pipeline(data, **changed)) == {"resolve", "split"}
+    assert "split" not in ran(workplace.run(**changed))
 
 
 def test_nothing_in_the_store_is_a_pickle(first_run: PipelineRunResponse) -> None:
