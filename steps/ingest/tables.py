@@ -104,10 +104,10 @@ def _parquet_records(path: Path) -> Iterator[Record]:
                 for fields in batch.to_pylist():
                     yield Record(f"{path}[{index}]", fields)
                     index += 1
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(_not_parquet(path, error)) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}[{index}]: {not_utf8(error)}; write the file again as UTF-8") from error
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # also a date that Python cannot hold
+        raise DataError(_not_parquet(path, error)) from error
 
 
 def _not_parquet(path: Path, error: Exception) -> str:

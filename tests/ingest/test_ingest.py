@@ -288,3 +288,36 @@ def test_a_row_s_own_licence_comes_first(tmp_path: Path, stated: object, of_sour
 
 def test_a_source_s_licence_comes_before_the_package_s() -> None:
     assert set(_ingest({"package": "toolz", "license": "MIT"})[0]["license"]) == {"MIT"}
+
+
+def test_parquet_of_any_type_is_read_or_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    odd = {
+        "when": pa.array([10**18, None], pa.timestamp("ns")),
+        "nested": pa.array([{"a": [1.5]}, None]),
+        "nothing": pa.nulls(2),
+        "task_id": pa.array([3, 4], pa.uint8()),
+        "test_list": pa.array([["assert True"], None]),
+    }
+    texts = {"prompt": pa.array(["p", "q"]).dictionary_encode(), "code": pa.array(["c", None], pa.large_string())}
+    pq.write_table(pa.table(texts | odd), path)
+    rows, unreadable, _ = _ingest({"files": str(path)}, max_bad_share=0.5)
+    assert (rows[0]["instruction"], rows[0]["tests"], rows[0]["group"]) == ("p", ["assert True"], "3")
+    assert unreadable[0]["reasons"] == ["no completion: column 'code' is null"]
+
+
+@pytest.mark.parametrize("values", [pa.array([b"c"]), pa.array([["c"]]), pa.array([{"a": "c"}]), pa.array([1.5])])
+def test_parquet_of_another_type_than_text_is_set_aside(tmp_path: Path, values: pa.Array) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"prompt": ["p"], "code": values}), path)
+    with pytest.raises(DataError, match=r"rows\.parquet\[0\]: column 'code' holds a value of type \w+, not text"):
+        _ingest({"files": str(path)})
+
+
+def test_a_parquet_date_that_python_cannot_hold_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    dates = pa.array([2**61], pa.timestamp("ms"))
+    pq.write_table(pa.table({"prompt": ["p"], "code": ["c"], "when": dates}), path)
+    with pytest.raises(DataError, match=r"rows\.parquet: not readable as Parquet: ") as caught:
+        _ingest({"files": str(path)})
+    assert "\n" not in str(caught.value)
