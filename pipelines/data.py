@@ -22,7 +22,7 @@ def data(
     **_: Any,
 ) -> None:
     """Read, check and divide the rows; a fine-tuning with the same configuration finds these steps in the cache."""
-    data_lock, _, _, _ = resolve(data, base_model)
-    raw_rows, _, _ = ingest(data, data_lock)
+    data_lock, _, _, previous_rows, _ = resolve(data, base_model)
+    raw_rows, _, _ = ingest(data, data_lock, previous_rows)
     rows, _, _ = validate(raw_rows, validation)
     split(rows, splits)

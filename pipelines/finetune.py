@@ -36,8 +36,8 @@ def finetune(
     promotion: PromotionParameters = PromotionParameters(),
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
-    data_lock, model_lock, tokenizer_lock, _ = resolve(data, base_model)
-    raw_rows, _, _ = ingest(data, data_lock)
+    data_lock, model_lock, tokenizer_lock, previous_rows, _ = resolve(data, base_model)
+    raw_rows, _, _ = ingest(data, data_lock, previous_rows)
     rows, _, _ = validate(raw_rows, validation)
     split_rows, _ = split(rows, splits)
     blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)

@@ -14,6 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from steps.errors import DataError
 from steps.files import sha256_of
 from steps.ingest.columns import RowTexts, choose_columns, map_row
+from steps.ingest.drift import Drift, compare_rows
 from steps.ingest.harvest import harvest, license_of
 from steps.ingest.hub import read_hub
 from steps.ingest.mix import shares_of, smallest
@@ -45,10 +46,17 @@ class Reading:
     blank: int = 0
 
 
-def ingest_sources(data: DataParameters, data_lock: DataLock) -> tuple[Dataset, Dataset, IngestReport]:
+def ingest_sources(
+    data: DataParameters, data_lock: DataLock, previous: Dataset | None = None
+) -> tuple[Dataset, Dataset, IngestReport]:
     """Read every source at its locked state, and mix them where they have weights.
 
     Every record of a source is a row, an unreadable row, a blank line or a row left out by the weights.
+
+    Args:
+        data: the sources and what they may hold.
+        data_lock: their state.
+        previous: the rows of the run before (``PREVIOUS_FEATURES``), to report what is new, gone and changed.
 
     Returns:
         Rows (``ROW_FEATURES``), unreadable rows (``QUARANTINE_FEATURES``) and the report.
@@ -70,7 +78,8 @@ def ingest_sources(data: DataParameters, data_lock: DataLock) -> tuple[Dataset, 
         described = [
             _describe(reading, len(table), kept) for reading, table, kept in zip(readings, tables, mixed, strict=True)
         ]
-        return rows, unreadable.dataset(), _report(rows, unreadable, described)
+        drift = compare_rows(rows, previous) if previous else None
+        return rows, unreadable.dataset(), _report(rows, unreadable, described, drift)
 
 
 def _mixed(tables: list[Dataset], readings: list[Reading]) -> list[Dataset]:
@@ -218,7 +227,9 @@ def _describe(reading: Reading, read: int, kept: Dataset) -> IngestedSource:
     )
 
 
-def _report(rows: Dataset, unreadable: UnreadableRows, described: list[IngestedSource]) -> IngestReport:
+def _report(
+    rows: Dataset, unreadable: UnreadableRows, described: list[IngestedSource], drift: Drift | None
+) -> IngestReport:
     return IngestReport(
         sources=described,
         rows=len(rows),
@@ -229,4 +240,5 @@ def _report(rows: Dataset, unreadable: UnreadableRows, described: list[IngestedS
         instruction_chars=lengths_of_column(rows, "instruction"),
         completion_chars=lengths_of_column(rows, "completion"),
         unreadable_examples=unreadable.first,
+        drift=drift,
     )

@@ -22,8 +22,21 @@ def draw(report: IngestReport) -> Page:
             Tile("Median instruction", f"{report.instruction_chars.median:,.0f}", "characters"),
             Tile("Median completion", f"{report.completion_chars.median:,.0f}", "characters"),
         ],
-        sections=[_flow(report), _sources(report), _lengths(report), *_unreadable(report)],
+        sections=[_flow(report), _sources(report), *_drift(report), _lengths(report), *_unreadable(report)],
     )
+
+
+def _drift(report: IngestReport) -> list[Section]:
+    if report.drift is None:
+        return []
+    drift = report.drift
+    rows = [
+        ["unchanged", f"{drift.unchanged:,}", ""],
+        ["new", f"{drift.new:,}", ", ".join(drift.new_examples)],
+        ["gone", f"{drift.gone:,}", ", ".join(drift.gone_examples)],
+        ["changed", f"{drift.changed:,}", ", ".join(drift.changed_examples)],
+    ]
+    return [Section("Against the previous run", table=Table(["rows", "number", "the first"], rows, code=["the first"]))]
 
 
 def _number(count: int, noun: str) -> str:

@@ -1,7 +1,8 @@
 """What ingestion found, source by source."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from steps.ingest.drift import Drift
 from steps.lengths import Lengths
 from steps.report import Report
 
@@ -38,6 +39,7 @@ class IngestReport(Report):
     instruction_chars: Lengths
     completion_chars: Lengths
     unreadable_examples: list[tuple[str, str]]
+    drift: Drift | None = Field(description="against the previous run; None in a first run")
 
     def metadata(self) -> dict[str, str | int | float | bool]:
         """Row counts and median lengths."""
