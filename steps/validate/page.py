@@ -42,10 +42,10 @@ def _rules(report: ValidationReport) -> Section:
         for rule in sorted(report.rules, key=lambda rule: -rule.broken)
     ]
     warned = [rule.name for rule in report.rules if rule.action == "warn" and rule.broken]
-    text = "A row may break several, so these do not add up to the quarantine. "
+    text = "Rows that break each; a row may break several, so they do not add up to the quarantine. "
     text += f"Broken, and only warned: {', '.join(warned)}." if warned else "No rule that only warns was broken."
-    columns = ["rule", "action", "stops above", "rows that break it", "share", "what it demands"]
-    return Section("Rules", text, table=Table(columns, rows, code=["rule"]))
+    columns = ["rule", "action", "stops above", "broken", "share", "what it demands"]
+    return Section("Rules", text, table=Table(columns, rows))
 
 
 def _wholes(report: ValidationReport) -> list[Section]:
@@ -55,7 +55,7 @@ def _wholes(report: ValidationReport) -> list[Section]:
         [whole.name, whole.action, "met" if whole.met else "not met", whole.observed, whole.demand]
         for whole in report.wholes
     ]
-    table = Table(["rule", "action", "outcome", "observed", "what it demands"], rows, code=["rule"])
+    table = Table(["rule", "action", "outcome", "observed", "what it demands"], rows)
     return [Section("Rules about all kept rows together", table=table)]
 
 

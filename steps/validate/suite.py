@@ -35,6 +35,7 @@ class JudgedRule:
 
 def row_rules(validation: ValidationParameters, prompt: Prompt) -> list[JudgedRule]:
     """The rules that look at one row alone and are not off, the user's last."""
+    tokens = dict.fromkeys((*prompt.special_tokens, *validation.no_special_token.also))
     rules = [
         _characters("instruction_length", "instruction", validation.instruction_length),
         _characters("completion_length", "completion", validation.completion_length),
@@ -57,8 +58,7 @@ def row_rules(validation: ValidationParameters, prompt: Prompt) -> list[JudgedRu
         ),
         _nothing(
             "no_special_token",
-            f"neither text has a special token of the tokenizer ({' '.join(prompt.special_tokens)}) "
-            f"or of chats ({' '.join(validation.no_special_token.also) or 'none named'})",
+            f"neither text has a special token of the tokenizer or of a chat ({' '.join(tokens)})",
             validation.no_special_token,
             "special_token",
         ),
@@ -111,7 +111,7 @@ def _characters(name: str, text: str, limits: CharacterLimits) -> JudgedRule:
 def _tokens(name: str, what: str, limit: TokenLimit, prompt: Prompt) -> JudgedRule:
     most = limit.max or prompt.max_length
     expectation = _between(name, 0, most)
-    return _rule(name, f"{what} has at most {most} tokens", limit, expectation, lambda row: f"{row[name]} tokens")
+    return _rule(name, f"{what}: at most {most} tokens", limit, expectation, lambda row: f"{row[name]} tokens")
 
 
 def _nothing(name: str, demand: str, rule: Rule, column: str) -> JudgedRule:
