@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipelines.config import Parameter, check_config
+from pipelines.origins import resolved_lines
 from steps.errors import ConfigError, DataError
 from steps.fingerprint import ROOT
 from steps.validate.params import ValidationParameters
@@ -165,6 +169,58 @@ def config_error(config_file: Callable[[str], Path], validation: dict[str, Any])
     with pytest.raises(ConfigError) as caught:
         check_config(config_file(text), parameters, ["validate"]).require()
     return str(caught.value)
+
+
+def test_the_short_form_has_its_line_as_origin(config_file: Callable[[str], Path]) -> None:
+    path = config_file("model: {name: coder}\nparameters:\n  validation:\n    no_stub: warn\n    row_is_unique: {}\n")
+    config = check_config(path, {"validation": Parameter(ValidationParameters, required=False)}, ["validate"])
+    lines = {" ".join(line.split()) for line in resolved_lines(config)}
+    assert f'validation.no_stub.action: "warn" # {path}:4' in lines
+    assert "validation.no_stub.max_share: 0.0 # default" in lines
+    assert 'validation.no_markdown_fence.action: "quarantine" # default' in lines
+
+
+NAMES = (
+    "column",
+    "column_A",
+    "column_list",
+    "regex",
+    "min_value",
+    "value_set",
+    "row_condition",
+    "quantile_ranges",
+    "a",
+)
+EXPECTATIONS = (
+    "ExpectColumnValuesToMatchRegex",
+    "ExpectColumnValuesToBeInSet",
+    "ExpectColumnQuantileValuesToBeBetween",
+    "ExpectColumnMedianToBeBetween",
+    "ExpectColumnKLDivergenceToBeLessThan",
+    "ExpectCompoundColumnsToBeUnique",
+    "ExpectTableRowCountToEqualOtherTable",
+    "ExpectQueryResultsToMatchComparison",
+)
+scalar = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.just("completion")
+)
+value = st.recursive(scalar, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(EXPECTATIONS) | st.text(max_size=5),
+    st.sampled_from(["warn", "error", "quarantine"]),
+    st.dictionaries(st.sampled_from(NAMES), value, max_size=3),
+)
+def test_any_arguments_are_accepted_or_refused_on_one_line(expect: str, action: str, arguments: dict[str, Any]) -> None:
+    rule = {"expect": expect, "action": action, "column": "completion", **arguments}
+    messages: list[str] = []
+    try:
+        ValidationParameters.model_validate({"expectations": [rule]})
+    except ValidationError as error:
+        messages = [found["msg"] for found in error.errors()]
+    assert not any("\n" in message for message in messages)
 
 
 def test_an_action_alone_and_yamls_off_are_read() -> None:
