@@ -1,5 +1,6 @@
 """Judges rows batch by batch, so that memory does not grow with their number."""
 
+import gc
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from steps.progress import Progress
 from steps.validate.expectations import bad_positions, batch_of
 from steps.validate.measure import POSITION, measure
 from steps.validate.params import ValidationParameters
@@ -64,13 +66,17 @@ def reasons_in_batches(
 ) -> Iterator[pa.Table]:
     """For each row the reasons why it is set aside, as a table of ``REASONS`` a batch; fills ``findings``."""
     start = 0
-    for table in rows.with_format("arrow").iter(batch_size=JUDGED_ROWS):
-        frame = measure(table, start, validation, prompt)
-        reasons = _judge(frame, rows, findings)
-        every = [reasons.get(position, []) for position in range(start, start + len(frame))]
-        _remember(frame, np.array([not found for found in every], dtype=bool), findings)
-        yield pa.table({"reasons": every}, schema=REASONS.arrow_schema)
-        start += len(frame)
+    with Progress("validate", len(rows)) as progress:
+        for table in rows.with_format("arrow").iter(batch_size=JUDGED_ROWS):
+            frame = measure(table, start, validation, prompt)
+            reasons = _judge(frame, rows, findings)
+            every = [reasons.get(position, []) for position in range(start, start + len(frame))]
+            _remember(frame, np.array([not found for found in every], dtype=bool), findings)
+            yield pa.table({"reasons": every}, schema=REASONS.arrow_schema)
+            start += len(frame)
+            gc.collect()  # objects of Great Expectations refer to each other in circles and hold the batch's texts
+            if len(rows) > JUDGED_ROWS:  # else it is over in seconds
+                progress.advance(start)
 
 
 def _judge(frame: "pd.DataFrame", rows: Dataset, findings: Findings) -> dict[int, list[str]]:
