@@ -38,7 +38,7 @@ def finetune(
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
     data_lock, model_lock, tokenizer_lock, previous_rows, _ = resolve(data, base_model)
     raw_rows, _, _ = ingest(data, data_lock, previous_rows)
-    rows, _, _ = validate(raw_rows, validation)
+    rows, _, _ = validate(raw_rows, tokenizer_lock, prompt, validation)
     split_rows, _ = split(rows, splits)
     blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)

@@ -119,7 +119,7 @@ def is_pickle(path: Path) -> bool:
         ({"promotion": {"min_loss_gain": 0.001}}, {"promote"}),
         ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
-        ({"validation": {"max_completion_chars": 7999}}, {"validate"}),
+        ({"validation": {"completion_length": {"max": 7999}}}, {"validate"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
