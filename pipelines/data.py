@@ -22,7 +22,7 @@ def data(
     **_: Any,
 ) -> None:
     """Read, check and divide the rows; a fine-tuning with the same configuration finds these steps in the cache."""
-    data_lock, _, _, _ = resolve(data, base_model)
+    data_lock, _, _, evaluation_lock, _ = resolve(data, base_model, splits.contamination.against)
     raw_rows, _, _ = ingest(data, data_lock)
     rows, _, _ = validate(raw_rows, validation)
-    split(rows, splits)
+    split(rows, splits, evaluation_lock)

@@ -39,6 +39,7 @@ def ours(path: Path) -> dict[str, int]:
     """The plain functions of the three rooms."""
     from steps.ingest.ingest import ingest_sources
     from steps.resolve.data import lock_data
+    from steps.resolve.locks import DataLock
     from steps.resolve.params import DataParameters, Source
     from steps.split.params import SplitParameters
     from steps.split.split import split_rows
@@ -48,7 +49,7 @@ def ours(path: Path) -> dict[str, int]:
     data = DataParameters(sources=(Source(files=str(path)),))
     rows, _, _ = ingest_sources(data, lock_data(data))
     kept, _, _ = validate_rows(rows, ValidationParameters())
-    splits, _ = split_rows(kept, SplitParameters(validation=TEST_SHARE, test=TEST_SHARE))
+    splits, _, _ = split_rows(kept, SplitParameters(validation=TEST_SHARE, test=TEST_SHARE), DataLock(sources=[]))
     return {name: len(split) for name, split in splits.items()}
 
 
