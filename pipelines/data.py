@@ -24,7 +24,9 @@ def data(
     **_: Any,
 ) -> None:
     """Read, check and divide the rows; a fine-tuning with the same configuration finds these steps in the cache."""
-    data_lock, _, tokenizer_lock, previous_rows, _ = resolve(data, base_model)
+    data_lock, _, tokenizer_lock, evaluation_lock, previous_rows, _ = resolve(
+        data, base_model, splits.contamination.against
+    )
     raw_rows, _, _ = ingest(data, data_lock, previous_rows)
     rows, _, _ = validate(raw_rows, tokenizer_lock, prompt, validation)
-    split(rows, splits)
+    split(rows, splits, evaluation_lock)

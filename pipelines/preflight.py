@@ -16,6 +16,7 @@ from steps.files import require_space
 from steps.parameters import Parameters
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters
+from steps.split.params import SplitParameters
 from steps.train.params import TrainingParameters
 
 PROJECT = "qlora-pipeline"
@@ -121,9 +122,12 @@ def _device(subject: Subject) -> str:
 
 def _data(subject: Subject) -> str:
     from steps.resolve.data import lock_data
+    from steps.resolve.evaluation_sets import lock_evaluation_sets
 
     lock = lock_data(_valid(subject.config, "data", DataParameters))
-    return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in lock.sources)
+    splits = _valid(subject.config, "splits", SplitParameters)
+    sources = [*lock.sources, *lock_evaluation_sets(splits.contamination.against).sources]
+    return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in sources)
 
 
 def _base_model(subject: Subject) -> str:

@@ -27,7 +27,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 25
+    assert len(artifacts) == 27
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
@@ -76,6 +76,19 @@ def test_rows_are_compared_with_those_of_the_previous_run(first_run: PipelineRun
     assert (drift.previous_rows, drift.unchanged, drift.new, drift.gone, drift.changed) == (120, 120, 10, 0, 0)
     assert drift.new_examples[0].endswith("grown.jsonl:121")
     assert ran(workplace.run_pipeline(data)) == {"resolve"}, "the first rows are still in the cache"
+
+
+def test_an_evaluation_set_is_an_input_of_the_split(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    path = workplace.folder / "evaluation.jsonl"
+    path.write_text('{"task_id": "a", "text": "A question", "code": "An answer"}\n', encoding="utf-8")
+    changed: dict[str, dict[str, Any]] = {"splits": {"contamination": {"against": [str(path)]}}}
+    assert ran(workplace.run_pipeline(data, **changed)) == {"resolve", "split"}
+    assert ran(workplace.run_pipeline(data, **changed)) == {"resolve"}
+    path.write_text('{"task_id": "b", "text": "Another one", "code": "An answer"}\n', encoding="utf-8")
+    run = workplace.run_pipeline(data, **changed)
+    assert ran(run) == {"resolve", "split"}
+    report = run.steps["split"].outputs["split_report"][0].load()
+    assert [(one.name, one.items) for one in report.compared_sets][:1] == [(str(path), 1)]
 
 
 def test_nothing_in_the_store_is_a_pickle(first_run: PipelineRunResponse) -> None:
