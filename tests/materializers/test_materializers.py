@@ -1,5 +1,6 @@
 """Each type of artifact comes back as it was saved, and equal content has an equal hash."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -131,13 +132,15 @@ def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_what_a_killed_step_left_is_removed_by_the_next() -> None:
+def test_what_a_killed_step_left_is_removed_by_the_next(tmp_path: Path) -> None:
     """A real process is killed while it holds its folder; one that lives keeps its own."""
-    code = (
+    program = tmp_path / "program.py"
+    program.write_text(
         "from materializers.local import output_directory\n"
         "with output_directory() as folder:\n    print(folder, flush=True)\n    input()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen([sys.executable, program], stdin=PIPE, stdout=PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
         with output_directory():
