@@ -9,7 +9,7 @@ export ZENML_ANALYTICS_OPT_IN ?= false
 export ZENML_AUTO_OPEN_DASHBOARD ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install dashboard stop-dashboard test lint format types clean
+.PHONY: help quickstart check install dashboard stop-dashboard test bench lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -41,6 +41,9 @@ stop-dashboard:  ## stop it
 
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest
+
+bench: install  ## measure the data rooms on a million rows, side by side with plain calls
+	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms
 
 lint: install  ## ruff: format and lint
 	@$(RUN) ruff format --check .

@@ -11,11 +11,12 @@ from packaging.requirements import Requirement
 
 from pipelines.config import CheckedConfig
 from pipelines.origins import parameter_counts
-from steps.errors import ConfigError, DeviceError, PipelineError
+from steps.errors import ConfigError, DeviceError, ModelError, PipelineError
 from steps.files import require_space
 from steps.parameters import Parameters
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters
+from steps.split.params import SplitParameters
 from steps.train.params import TrainingParameters
 
 PROJECT = "qlora-pipeline"
@@ -121,9 +122,12 @@ def _device(subject: Subject) -> str:
 
 def _data(subject: Subject) -> str:
     from steps.resolve.data import lock_data
+    from steps.resolve.evaluation_sets import lock_evaluation_sets
 
     lock = lock_data(_valid(subject.config, "data", DataParameters))
-    return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in lock.sources)
+    splits = _valid(subject.config, "splits", SplitParameters)
+    sources = [*lock.sources, *lock_evaluation_sets(splits.contamination.against).sources]
+    return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in sources)
 
 
 def _base_model(subject: Subject) -> str:
@@ -143,7 +147,10 @@ def _disk(subject: Subject) -> str:
     folder = local_path(store.path, store)
     if folder is None:
         return f"{store.path} is remote and was not measured"
-    lock = subject.model_lock
+    try:
+        lock = subject.model_lock
+    except ModelError:
+        raise ModelError("not tried, since the base model cannot be read") from None
     full = model_size(lock) * (GGUF_EXPANSION if lock.package else 1)
     copies = 2 if lock.package else 1  # the merged model; a GGUF file is also converted to safetensors
     needed = int(full * (copies + QUANTIZED_SHARE + TRAINING_SHARE))

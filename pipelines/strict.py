@@ -8,14 +8,14 @@ from typing import IO, Any, Self, cast
 
 import click
 from zenml.client import Client
-from zenml.enums import ExecutionMode
+from zenml.enums import ExecutionMode, ExecutionStatus
 from zenml.models import PipelineRunResponse
 from zenml.pipelines.pipeline_definition import Pipeline
 from zenml.steps import BaseStep
 
 from pipelines.config import CheckedConfig, Parameter, check_config
 from pipelines.console import quiet_console
-from pipelines.summary import can_summarise, summarise
+from pipelines.summary import summarise
 from steps.errors import ConfigError, PipelineError
 
 
@@ -25,13 +25,18 @@ class StrictPipeline(Pipeline):
     ``zenml pipeline run`` calls :meth:`with_options` and then the result; so do tests and notebooks.
     """
 
+    whole: "StrictPipeline | None" = None
+    """The pipeline that this one is a part of: one configuration file serves both."""
+
     def check(self, path: Path) -> CheckedConfig:
         """Check a configuration file against this pipeline's parameters, its steps and the active stack."""
         return check_config(path, self.parameters, self.step_names, Client().active_stack.setting_classes)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """The arguments of the entrypoint, each a parameter model."""
+        """The arguments of the entrypoint, each a parameter model; those of the whole where this is a part."""
+        if self.whole is not None:
+            return self.whole.parameters
         signature = inspect.signature(self.entrypoint, eval_str=True)
         return {
             name: Parameter(argument.annotation, required=argument.default is inspect.Parameter.empty)
@@ -41,6 +46,8 @@ class StrictPipeline(Pipeline):
     @property
     def step_names(self) -> list[str]:
         """The steps that the entrypoint's code refers to: known even where the parameters are not valid."""
+        if self.whole is not None:
+            return self.whole.step_names
         names = inspect.getclosurevars(self.entrypoint)
         used = {**names.globals, **names.nonlocals}.values()
         return [value.name for value in used if isinstance(value, BaseStep)]
@@ -65,15 +72,16 @@ class StrictPipeline(Pipeline):
             PipelineError: a step found its input unusable.
         """
         with plain_errors():
-            missing = [name for name in self.missing_parameters if name not in kwargs]
+            absent = {*self.missing_parameters} - kwargs.keys()
+            missing = [name for name, parameter in self.parameters.items() if parameter.required and name in absent]
             if missing and not args:
                 raise ConfigError(
-                    f"{self.name}: no configuration gives {', '.join(sorted(missing))}; "
+                    f"{self.name}: no configuration gives {', '.join(missing)}; "
                     "name a file with -c, such as -c configs/quickstart.yaml"
                 )
             quiet_console()
             run = super().__call__(*args, **kwargs)
-        if run is not None and can_summarise(run):
+        if run is not None and run.status == ExecutionStatus.COMPLETED:
             click.echo(summarise(run))
         return run
 
@@ -87,6 +95,20 @@ def strict_pipeline(entrypoint: Callable[..., Any]) -> StrictPipeline:
     )
     pipeline.__doc__ = entrypoint.__doc__
     return pipeline
+
+
+def part_of(whole: StrictPipeline) -> Callable[[Callable[..., Any]], StrictPipeline]:
+    """Make a strict pipeline that runs some steps of ``whole`` with the same configuration file.
+
+    The file is checked in full; the entrypoint takes the parameters that it uses and leaves the others to ``**_``.
+    """
+
+    def make(entrypoint: Callable[..., Any]) -> StrictPipeline:
+        pipeline = strict_pipeline(entrypoint)
+        pipeline.whole = whole
+        return pipeline
+
+    return make
 
 
 class PlainError(click.ClickException):

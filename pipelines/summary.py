@@ -30,27 +30,20 @@ SHOWN_LINES = 12
 SHOWN_CHARACTERS = 300
 """Characters of such a line."""
 
-NEEDED_STEPS = frozenset({"evaluate", "merge", "promote"})
-
-
-def can_summarise(run: PipelineRunResponse) -> bool:
-    """Whether the run is over and has the steps that a summary speaks of."""
-    return run.status == ExecutionStatus.COMPLETED and run.steps.keys() >= NEEDED_STEPS
-
 
 def summarise(run: PipelineRunResponse) -> str:
     """The summary as plain text, 80 columns wide; cached steps count like those that ran."""
-    report: EvaluationReport = _output(run, "evaluate", "evaluation_report").load()
-    decision: PromotionDecision = _output(run, "promote", "promotion_decision").load()
     text = io.StringIO()
     console = Console(file=text, width=WIDTH, highlight=False, markup=False, color_system=None)
     console.print(f"\nRun {run.name} finished\n")
     console.print(_steps(run))
     console.print()
-    console.print(_figures(report))
-    if report.samples:
+    if "evaluate" in run.steps:
+        report: EvaluationReport = _output(run, "evaluate", "evaluation_report").load()
+        console.print(_figures(report))
         _print_sample(console, _telling_sample(report.samples))
-    _print_decision(console, decision)
+    if "promote" in run.steps:
+        _print_decision(console, _output(run, "promote", "promotion_decision").load())
     console.print("Where things are", soft_wrap=True)
     for name, place in _places(run):
         console.print(f"  {name:<20} {place}", soft_wrap=True)
@@ -128,7 +121,8 @@ def _print_decision(console: Console, decision: "PromotionDecision") -> None:
 
 
 def _places(run: PipelineRunResponse) -> Iterator[tuple[str, str]]:
-    yield "merged model", f"{_output(run, 'merge', 'merged_model').uri}/{FILES}"
+    if "merge" in run.steps:
+        yield "merged model", f"{_output(run, 'merge', 'merged_model').uri}/{FILES}"
     for step in run.steps.values():
         for name, artifacts in step.outputs.items():
             if name.endswith(("_report", "_decision")):

@@ -6,30 +6,36 @@ from datasets import Dataset, DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers.dataset import DatasetDictMaterializer
+from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.report import ReportMaterializer
 from steps.fingerprint import fingerprint
+from steps.resolve.locks import DataLock
 from steps.split.params import SplitParameters
 from steps.split.report import SplitReport
 
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "datasets")
+    return fingerprint(__file__, "datasets", "pyarrow", "numpy", "scipy")
 
 
 @step(
     output_materializers={
         "split_rows": DatasetDictMaterializer,
+        "removed_rows": DatasetMaterializer,
         "split_report": ReportMaterializer,
     },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def split(
-    rows: Dataset, splits: SplitParameters
-) -> tuple[Annotated[DatasetDict, "split_rows"], Annotated[SplitReport, "split_report"]]:
-    """Divide the rows into train, validation and test, duplicates removed."""
+    rows: Dataset, splits: SplitParameters, evaluation_lock: DataLock
+) -> tuple[
+    Annotated[DatasetDict, "split_rows"],
+    Annotated[Dataset, "removed_rows"],
+    Annotated[SplitReport, "split_report"],
+]:
+    """Divide the rows into train, validation and test; set duplicates and contaminated training rows aside."""
     from steps.split.split import split_rows
 
-    divided, report = split_rows(rows, splits)
-    return divided, report  # ZenML sees several outputs only in a literal tuple
+    divided, removed, report = split_rows(rows, splits, evaluation_lock)
+    return divided, removed, report  # ZenML sees several outputs only in a literal tuple

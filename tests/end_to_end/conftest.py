@@ -13,6 +13,7 @@ from zenml.models import PipelineRunResponse
 from zenml.utils import source_utils
 
 from pipelines.finetune import finetune
+from pipelines.strict import StrictPipeline
 from tests.tiny import write_model, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +48,12 @@ class Workplace:
         return path
 
     def run(self, **changes: dict[str, Any]) -> PipelineRunResponse:
-        """Run the pipeline in this process."""
-        run = finetune.with_options(config_path=str(self.config(**changes)))()
+        """Run the whole pipeline in this process."""
+        return self.run_pipeline(finetune, **changes)
+
+    def run_pipeline(self, pipeline: StrictPipeline, /, **changes: dict[str, Any]) -> PipelineRunResponse:
+        """Run a pipeline in this process."""
+        run = pipeline.with_options(config_path=str(self.config(**changes)))()
         assert run is not None
         return Client().get_pipeline_run(run.id)
 

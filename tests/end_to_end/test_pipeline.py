@@ -11,8 +11,10 @@ from safetensors import safe_open
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
-from steps.errors import DataError, ModelError
+from pipelines.data import data
+from steps.errors import ConfigError, DataError, ModelError
 from tests.end_to_end.conftest import Workplace, ran
+from tests.tiny import write_rows
 
 STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
 
@@ -25,7 +27,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 24
+    assert len(artifacts) == 27
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
@@ -48,6 +50,45 @@ def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run
 
 def test_the_same_again_runs_resolve_alone(first_run: PipelineRunResponse, workplace: Workplace) -> None:
     assert ran(workplace.run()) == {"resolve"}
+
+
+def test_the_data_pipeline_shares_configuration_and_cache(
+    first_run: PipelineRunResponse, workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = workplace.run_pipeline(data)
+    assert run.steps.keys() == {"resolve", "ingest", "validate", "split"}
+    assert ran(run) == {"resolve"}
+    said = capsys.readouterr().out
+    assert "split report" in said
+    assert "merged model" not in said
+    with pytest.raises(ConfigError, match=r"parameters\.training\.lerning_rate: unknown key"):
+        workplace.run_pipeline(data, training={"lerning_rate": 1})
+    changed: dict[str, dict[str, Any]] = {"splits": {"seed": 5}}
+    assert ran(workplace.run_pipeline(data, **changed)) == {"resolve", "split"}
+    assert "split" not in ran(workplace.run(**changed))
+
+
+def test_rows_are_compared_with_those_of_the_previous_run(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    assert first_run.steps["ingest"].outputs["ingest_report"][0].load().drift is None
+    write_rows(workplace.folder / "grown.jsonl", 130)
+    run = workplace.run_pipeline(data, data={"sources": [{"files": "{folder}/grown.jsonl"}]})
+    drift = run.steps["ingest"].outputs["ingest_report"][0].load().drift
+    assert (drift.previous_rows, drift.unchanged, drift.new, drift.gone, drift.changed) == (120, 120, 10, 0, 0)
+    assert drift.new_examples[0].endswith("grown.jsonl:121")
+    assert ran(workplace.run_pipeline(data)) == {"resolve"}, "the first rows are still in the cache"
+
+
+def test_an_evaluation_set_is_an_input_of_the_split(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    path = workplace.folder / "evaluation.jsonl"
+    path.write_text('{"task_id": "a", "text": "A question", "code": "An answer"}\n', encoding="utf-8")
+    changed: dict[str, dict[str, Any]] = {"splits": {"contamination": {"against": [str(path)]}}}
+    assert ran(workplace.run_pipeline(data, **changed)) == {"resolve", "split"}
+    assert ran(workplace.run_pipeline(data, **changed)) == {"resolve"}
+    path.write_text('{"task_id": "b", "text": "Another one", "code": "An answer"}\n', encoding="utf-8")
+    run = workplace.run_pipeline(data, **changed)
+    assert ran(run) == {"resolve", "split"}
+    report = run.steps["split"].outputs["split_report"][0].load()
+    assert [(one.name, one.items) for one in report.compared_sets][:1] == [(str(path), 1)]
 
 
 def test_nothing_in_the_store_is_a_pickle(first_run: PipelineRunResponse) -> None:

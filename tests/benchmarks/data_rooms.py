@@ -1,0 +1,145 @@
+"""Time and memory of ingest -> validate -> split against plain datasets and pandas calls that do the same work.
+
+Run by ``make bench``. Each side is a process of its own; the table goes to the standard output.
+"""
+
+import argparse
+import ast
+import json
+import multiprocessing
+import random
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.tiny import write_tokenizer
+
+SEED = 42
+TEST_SHARE = 0.05
+
+
+def write_rows(path: Path, count: int) -> None:
+    """About 500 bytes a row: an instruction and a small function, one in fifty a syntax error, one in fifty a copy."""
+    draw = random.Random(SEED)  # noqa: S311 - sample data
+    words = [f"word{i}" for i in range(5000)]
+    line = ""
+    with path.open("w", encoding="utf-8") as stream:
+        for number in range(count):
+            if number % 50 != 1 or not line:
+                instruction = f"Write a function f{number} that " + " ".join(draw.choices(words, k=20))
+                body = "".join(f"    {draw.choice(words)} = value * {draw.randrange(10**6)}\n" for _ in range(8))
+                broken = "(" if number % 50 == 2 else ""
+                completion = f"def f{number}(value):\n{body}    return value{broken}\n"
+                line = json.dumps({"instruction": instruction, "completion": completion}) + "\n"
+            stream.write(line)
+
+
+def ours(path: Path) -> dict[str, int]:
+    """The plain functions of the three rooms."""
+    from steps.format.params import PromptParameters
+    from steps.ingest.ingest import ingest_sources
+    from steps.resolve.data import lock_data
+    from steps.resolve.locks import DataLock
+    from steps.resolve.params import DataParameters, Source
+    from steps.split.params import SplitParameters
+    from steps.split.split import split_rows
+    from steps.validate.params import ValidationParameters
+    from steps.validate.prompt import PromptText
+    from steps.validate.validate import validate_rows
+
+    data = DataParameters(sources=(Source(files=str(path)),))
+    rows, _, _ = ingest_sources(data, lock_data(data))
+    prompt = PromptParameters()
+    text = PromptText(prompt.template, prompt.system, prompt.max_length)
+    kept, _, _ = validate_rows(rows, ValidationParameters(), text, path.parent)
+    splits, _, _ = split_rows(kept, SplitParameters(validation=TEST_SHARE, test=TEST_SHARE), DataLock(sources=[]))
+    return {name: len(split) for name, split in splits.items()}
+
+
+def plain(path: Path) -> dict[str, int]:
+    """What a script would do: load, filter row by row, drop duplicates, split by hash."""
+    import pandas as pd
+    from datasets import Dataset, load_dataset
+
+    def good(row: dict[str, str]) -> bool:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ast.parse(row["completion"])
+        except (SyntaxError, ValueError):
+            return False
+        lengths = len(row["instruction"].strip()), len(row["completion"].strip())
+        return 0 < lengths[0] <= 4000 and 0 < lengths[1] <= 8000 and "```" not in row["completion"]
+
+    with tempfile.TemporaryDirectory() as cache:
+        rows = load_dataset("json", data_files=str(path), split="train", cache_dir=cache).filter(good)
+        frame = rows.to_pandas()
+        texts = frame["instruction"].str.lower().str.split().str.join(" ") + frame["completion"]
+        frame = frame[~texts.duplicated()]
+        side = pd.util.hash_pandas_object(frame["instruction"], index=False) % 100
+        share = TEST_SHARE * 100
+        splits = {
+            "train": Dataset.from_pandas(frame[side >= 2 * share]),
+            "validation": Dataset.from_pandas(frame[(side >= share) & (side < 2 * share)]),
+            "test": Dataset.from_pandas(frame[side < share]),
+        }
+        return {name: len(split) for name, split in splits.items()}
+
+
+def measure(work: Callable[[Path], dict[str, int]], path: Path) -> tuple[dict[str, int], float, float]:
+    """Row counts, seconds, and the largest anonymous memory above that after the imports, in GiB.
+
+    Memory-mapped files do not count: the kernel takes their pages back whenever it needs them.
+    """
+    import datasets  # noqa: F401 - imports are not part of the measurement
+    import great_expectations  # noqa: F401
+    import pandas  # noqa: F401
+    import psutil
+
+    process, peak, done = psutil.Process(), 0, threading.Event()
+
+    def anonymous() -> int:
+        memory = process.memory_info()
+        return int(memory.rss - memory.shared)
+
+    before = anonymous()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.05):
+            peak = max(peak, anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.monotonic()
+    counts = work(path)
+    seconds = time.monotonic() - start
+    done.set()
+    watcher.join()
+    return counts, seconds, max(peak - before, 0) / 2**30
+
+
+def main() -> None:
+    """Measure both sides and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    count = parser.parse_args().rows
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        write_rows(path, count)
+        write_tokenizer(path.parent)
+        print(f"{count:,} rows, {path.stat().st_size / 1e6:,.0f} MB of JSONL\n")
+        print(f"{'':<8} {'seconds':>9} {'GiB':>6}  rows")
+        times = {}
+        for name, work in (("plain", plain), ("ours", ours)):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                counts, times[name], memory = pool.apply(measure, (work, path))
+            print(f"{name:<8} {times[name]:>9.1f} {memory:>6.2f}  {counts}", flush=True)
+        print(f"\nours / plain: {times['ours'] / times['plain']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
