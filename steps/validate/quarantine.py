@@ -48,6 +48,7 @@ def _together(rows: Dataset, reasons: Dataset) -> Iterator[tuple[pa.Table, pa.Ch
     for start in range(0, len(rows), SEPARATED_ROWS):
         place = slice(start, start + SEPARATED_ROWS)
         yield rows.with_format("arrow")[place], reasons.with_format("arrow")[place]["reasons"]
+        pa.default_memory_pool().release_unused()  # else Arrow's allocator keeps as much as all rows together
 
 
 def _kept(rows: pa.Table, reasons: pa.ChunkedArray) -> pa.Table:
