@@ -1,13 +1,16 @@
 """The one difference between a local and a remote artifact store: whether a path can be used in place."""
 
 import errno
+import glob
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from zenml.artifact_stores import BaseArtifactStore, LocalArtifactStore
 from zenml.client import Client
 
@@ -57,11 +60,15 @@ def output_directory() -> Iterator[Path]:
     """A folder for a step to write a directory artifact into; the materializer takes the folder over.
 
     It lies on the artifact store's own disk where that is local, so that saving is a rename. Removed if the
-    step fails.
+    step fails; the next one removes what a killed process of this machine left behind.
     """
     store = Client().active_stack.artifact_store
-    parent = Path(store.path) if isinstance(store, LocalArtifactStore) else None
-    folder = Path(tempfile.mkdtemp(prefix=".step-", dir=parent))
+    parent = Path(store.path if isinstance(store, LocalArtifactStore) else tempfile.gettempdir())
+    owner = f".step-{platform.node()}-"
+    for left in parent.glob(f"{glob.escape(owner)}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(owner).split("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{owner}{os.getpid()}-", dir=parent))
     try:
         yield folder
     except BaseException:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pipelines.finetune import finetune
 from pipelines.strict import part_of
+from steps.format.params import PromptParameters
 from steps.ingest.step import ingest
 from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.resolve.step import resolve
@@ -19,10 +20,13 @@ def data(
     base_model: BaseModelParameters,
     validation: ValidationParameters = ValidationParameters(),
     splits: SplitParameters = SplitParameters(),
+    prompt: PromptParameters = PromptParameters(),
     **_: Any,
 ) -> None:
     """Read, check and divide the rows; a fine-tuning with the same configuration finds these steps in the cache."""
-    data_lock, _, _, evaluation_lock, _ = resolve(data, base_model, splits.contamination.against)
-    raw_rows, _, _ = ingest(data, data_lock)
-    rows, _, _ = validate(raw_rows, validation)
+    data_lock, _, tokenizer_lock, evaluation_lock, previous_rows, _ = resolve(
+        data, base_model, splits.contamination.against
+    )
+    raw_rows, _, _ = ingest(data, data_lock, previous_rows)
+    rows, _, _ = validate(raw_rows, tokenizer_lock, prompt, validation)
     split(rows, splits, evaluation_lock)

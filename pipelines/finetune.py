@@ -36,9 +36,11 @@ def finetune(
     promotion: PromotionParameters = PromotionParameters(),
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
-    data_lock, model_lock, tokenizer_lock, evaluation_lock, _ = resolve(data, base_model, splits.contamination.against)
-    raw_rows, _, _ = ingest(data, data_lock)
-    rows, _, _ = validate(raw_rows, validation)
+    data_lock, model_lock, tokenizer_lock, evaluation_lock, previous_rows, _ = resolve(
+        data, base_model, splits.contamination.against
+    )
+    raw_rows, _, _ = ingest(data, data_lock, previous_rows)
+    rows, _, _ = validate(raw_rows, tokenizer_lock, prompt, validation)
     split_rows, _, _ = split(rows, splits, evaluation_lock)
     blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)

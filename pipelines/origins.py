@@ -44,4 +44,12 @@ def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
 
 def _origin(document: Document, path: KeyPath) -> str:
     line = document.lines.get(("parameters", *path))
+    if line is None and path[-1] == "action" and _is_scalar(document, path[:-1]):
+        line = document.lines[("parameters", *path[:-1])]  # "rule: warn" gives the rule's action
     return "default" if line is None else f"{document.file}:{line}"
+
+
+def _is_scalar(document: Document, path: KeyPath) -> bool:
+    """Whether the file gives a value at ``path`` that holds no others."""
+    here = ("parameters", *path)
+    return here in document.lines and not any(other[:-1] == here for other in document.lines)

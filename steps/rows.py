@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import generate_random_fingerprint
 
 BATCH_ROWS = 1000
 """Rows that are turned into Arrow together; decides memory and speed, never the result."""
@@ -61,4 +62,6 @@ def dataset_of(tables: Iterable[pa.Table], features: Features) -> Dataset:
             for table in tables:
                 writer.write_table(table.cast(schema))
         with pa.memory_map(str(path)) as source:
-            return Dataset(pa.ipc.open_stream(source).read_all())
+            table = pa.ipc.open_stream(source).read_all()
+            # Given a fingerprint, since datasets would else pickle the whole table in memory to make one.
+            return Dataset(table, fingerprint=generate_random_fingerprint())

@@ -12,7 +12,7 @@ from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import lock_model
 from steps.resolve.data import lock_data
-from steps.resolve.locks import ModelLock
+from steps.resolve.locks import DataLock, ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters, Source
 from steps.split.params import SplitParameters
 from steps.split.split import split_rows
@@ -45,7 +45,8 @@ def make_tiny_run(folder: Path) -> TinyRun:
     write_model(base)
     data = DataParameters(sources=(Source(files=str(write_rows(folder / "rows.jsonl"))),))
     raw_rows, _, _ = ingest_sources(data, lock_data(data))
-    splits, _ = split_rows(raw_rows, SplitParameters(validation=0.15, test=0.15))
+    parameters = SplitParameters(validation=0.15, test=0.15, near_duplicate_threshold=None)  # the rows are alike
+    splits, _, _ = split_rows(raw_rows, parameters, DataLock(sources=[]))
     lock = lock_model(BaseModelParameters(folder=str(base)))
     blocks, examples, _ = format_rows(splits, lock, PromptParameters(max_length=512), tokenizer)
     quantize_model(lock, QuantizationParameters(), quantized)

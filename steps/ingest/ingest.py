@@ -1,33 +1,62 @@
 """Reads the locked sources into rows of one shape."""
 
 import hashlib
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets
 
 from steps.errors import DataError
 from steps.files import sha256_of
-from steps.ingest.columns import RowTexts, UnreadableRow, choose_columns, map_row
+from steps.ingest.columns import RowTexts, choose_columns, map_row
+from steps.ingest.drift import Drift, compare_rows
 from steps.ingest.harvest import harvest, license_of
-from steps.ingest.readers import Record, Records, read_file, read_hub
+from steps.ingest.hub import read_hub
+from steps.ingest.mix import shares_of, smallest
+from steps.ingest.readers import read_file
+from steps.ingest.records import Record, Records
 from steps.ingest.report import IngestedSource, IngestReport
-from steps.lengths import lengths_of
+from steps.ingest.unreadable import UnreadableRow, UnreadableRows
+from steps.lengths import lengths_of_column
 from steps.resolve.data import distribution_of, package_files, source_key
 from steps.resolve.locks import DataLock, LockedSource
 from steps.resolve.params import DataParameters, Source
-from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, row_id_of, table_of
-
-SHOWN = 10
-"""Unreadable rows that the report and the error name."""
+from steps.rows import ROW_FEATURES, row_id_of, table_of
 
 Row = dict[str, Any]
 
+SHOWN_LICENSES = 20
+"""The most frequent licences of a source that the report names; a wrong column may have one in each row."""
 
-def ingest_sources(data: DataParameters, data_lock: DataLock) -> tuple[Dataset, Dataset, IngestReport]:
-    """Read every source at its locked state.
+
+@dataclass
+class Reading:
+    """One source while it is read: where its unreadable rows go, and how many records were no row."""
+
+    source: Source
+    lock: LockedSource
+    key: str
+    unreadable_rows: UnreadableRows
+    unreadable: int = 0
+    blank: int = 0
+
+
+def ingest_sources(
+    data: DataParameters, data_lock: DataLock, previous: Dataset | None = None
+) -> tuple[Dataset, Dataset, IngestReport]:
+    """Read every source at its locked state, and mix them where they have weights.
+
+    Every record of a source is a row, an unreadable row, a blank line or a row left out by the weights.
+
+    Args:
+        data: the sources and what they may hold.
+        data_lock: their state.
+        previous: the rows of the run before (``PREVIOUS_FEATURES``), to report what is new, gone and changed.
 
     Returns:
         Rows (``ROW_FEATURES``), unreadable rows (``QUARANTINE_FEATURES``) and the report.
@@ -36,43 +65,64 @@ def ingest_sources(data: DataParameters, data_lock: DataLock) -> tuple[Dataset, 
         DataError: a source changed since it was locked, cannot be read or has no row, or more rows are
             unreadable than ``max_bad_share`` admits.
     """
-    tables, unreadable, described = [], [], []
-    for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True)):
-        bad: list[Row] = []
-        table = table_of(_rows(source, lock, source_key(index), bad), ROW_FEATURES)
-        tables.append(table)
-        unreadable.extend(bad)
-        described.append(_describe(source, lock, table, len(bad)))
-    rows = concatenate_datasets(tables)
-    _refuse_many_unreadable(len(rows), unreadable, data.max_bad_share)
-    for index, found in enumerate(described):
-        if found.rows == 0:
-            raise DataError(f"{source_key(index)}: {found.name!r} has no rows; mend or remove this source")
-    return rows, table_of(unreadable, QUARANTINE_FEATURES), _report(rows, unreadable, described)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        unreadable = UnreadableRows(spool)
+        readings = [
+            Reading(source, lock, source_key(index), unreadable)
+            for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True))
+        ]
+        tables = [table_of(_rows(reading), ROW_FEATURES) for reading in readings]
+        _refuse_many_unreadable(sum(map(len, tables)), unreadable, data.max_bad_share)
+        mixed = _mixed(tables, readings)
+        rows = concatenate_datasets(mixed)
+        described = [
+            _describe(reading, len(table), kept) for reading, table, kept in zip(readings, tables, mixed, strict=True)
+        ]
+        drift = compare_rows(rows, previous) if previous else None
+        return rows, unreadable.dataset(), _report(rows, unreadable, described, drift)
 
 
-def _rows(source: Source, lock: LockedSource, key: str, bad: list[Row]) -> Iterator[Row]:
-    """The rows of one source; those that cannot be read are appended to ``bad``."""
-    if source.package is not None:
-        yield from _harvested(source, lock, key)
-        return
-    for where, records in _record_sets(source, lock, key):
+def _mixed(tables: list[Dataset], readings: list[Reading]) -> list[Dataset]:
+    for reading, table in zip(readings, tables, strict=True):
+        if len(table) == 0:
+            raise DataError(f"{reading.key}: {reading.source.name!r} has no rows; mend or remove this source")
+    weights = [reading.source.weight for reading in readings if reading.source.weight is not None]
+    if not weights:
+        return tables
+    shares = shares_of([len(table) for table in tables], weights)
+    for reading, share in zip(readings, shares, strict=True):
+        if share == 0:
+            raise DataError(f"{reading.key}.weight: leaves no row of {reading.source.name!r}; raise it")
+    return [smallest(table, share) for table, share in zip(tables, shares, strict=True)]
+
+
+def _rows(reading: Reading) -> Iterator[Row]:
+    """The rows of one source; those that cannot be read are set aside."""
+    for where, records in _record_sets(reading):
         # A file whose every record is broken has no columns to choose from: its records say what is wrong.
-        chosen = choose_columns(source.columns, records.columns, where, key) if records.columns else {}
+        columns = records.columns
+        chosen = choose_columns(reading.source.columns, columns, where, reading.key) if columns else {}
         for record in records.records:
+            if record.blank:
+                reading.blank += 1
+                continue
             try:
                 if record.problem:
                     raise UnreadableRow(record.problem)
                 texts = map_row(record.fields, chosen)
             except UnreadableRow as reason:
-                bad.append(_unreadable(source, record, chosen, str(reason)))
+                _set_aside(record, chosen, reading, reason.reasons)
             else:
-                yield _row(source, record.location, texts)
+                yield _row(reading.source, _place(record, chosen, texts), texts)
 
 
-def _record_sets(source: Source, lock: LockedSource, key: str) -> Iterator[tuple[str, Records]]:
-    if source.hub is not None:
-        yield source.hub, read_hub(source, lock.commit, key)
+def _record_sets(reading: Reading) -> Iterator[tuple[str, Records]]:
+    source = reading.source
+    lock = reading.lock
+    if source.package is not None:
+        yield source.package, _harvested(source, lock, reading.key)
+    elif source.hub is not None:
+        yield source.hub, read_hub(source, lock.commit, reading.key)
     else:
         for name, digest in lock.files.items():
             _require_unchanged(name, Path(name), digest)
@@ -85,15 +135,32 @@ def _require_unchanged(name: str, path: Path | None, digest: str) -> None:
         raise DataError(f"{name}: {state} since the resolve step locked it; start the run again")
 
 
-def _harvested(source: Source, lock: LockedSource, key: str) -> Iterator[Row]:
+def _harvested(source: Source, lock: LockedSource, key: str) -> Records:
     files = package_files(source.name, key)
     for name, digest in lock.files.items():
         _require_unchanged(name, files.get(name), digest)
     distribution = distribution_of(source.name)
     license = source.license or (license_of(distribution) if distribution else "")
-    for found in harvest({name: files[name] for name in lock.files}):
-        texts = RowTexts(found.instruction, found.completion, found.tests, found.qualified_name, license)
-        yield _row(source, found.qualified_name, texts)
+    records = (
+        Record(
+            found.qualified_name,
+            {
+                "instruction": found.instruction,
+                "completion": found.completion,
+                "tests": list(found.tests),
+                "group": found.qualified_name,
+                "license": license,
+            },
+        )
+        for found in harvest({name: files[name] for name in lock.files})
+    )
+    return Records(["instruction", "completion", "tests", "group", "license"], records)
+
+
+def _place(record: Record, chosen: Mapping[str, str], texts: RowTexts) -> str:
+    """Where a row stands, with the number that its source gives to the problem."""
+    numbered = chosen.get("group") == "task_id" and texts.group
+    return f"{record.location} (task_id {texts.group})" if numbered else record.location
 
 
 def _row(source: Source, location: str, texts: RowTexts) -> Row:
@@ -105,7 +172,7 @@ def _row(source: Source, location: str, texts: RowTexts) -> Row:
         "license": texts.license or source.license,
         "instruction": texts.instruction,
         "completion": texts.completion,
-        "tests": list(texts.tests),
+        "tests": texts.tests,
     }
 
 
@@ -114,53 +181,64 @@ def _group_of(instruction: str) -> str:
     return hashlib.sha256(" ".join(instruction.lower().split()).encode()).hexdigest()[:16]
 
 
-def _unreadable(source: Source, record: Record, chosen: dict[str, str], reason: str) -> Row:
-    shown = {
-        ours: str(record.fields.get(chosen.get(ours, ""), "")).encode(errors="replace").decode()
-        for ours in ("instruction", "completion")
-    }
-    return {
-        "row_id": row_id_of(shown["instruction"], shown["completion"]),
-        "source": source.name,
-        "location": record.location,
-        **shown,
-        "reasons": [reason],  # the first thing that is wrong; nothing after it was read
-    }
+def _set_aside(record: Record, chosen: Mapping[str, str], reading: Reading, reasons: tuple[str, ...]) -> None:
+    """Keep what an unreadable record holds; what is no record at all, or a chat, as the instruction."""
+    reading.unreadable += 1
+    fields = record.fields
+    texts: tuple[object, object]
+    if record.problem:
+        texts = (record.found, None)
+    elif "messages" in chosen:
+        texts = (fields.get(chosen["messages"]), None)
+    else:
+        texts = (fields.get(chosen.get("instruction", "")), fields.get(chosen.get("completion", "")))
+    reading.unreadable_rows.add(reading.source.name, record.location, texts, reasons)
 
 
-def _refuse_many_unreadable(readable: int, unreadable: list[Row], limit: float) -> None:
-    share = len(unreadable) / max(readable + len(unreadable), 1)
-    if share <= limit:
+def _refuse_many_unreadable(readable: int, unreadable: UnreadableRows, limit: float) -> None:
+    count, total = unreadable.count, readable + unreadable.count
+    if count <= limit * total:
         return
-    first = "; ".join(f"{row['location']}: {row['reasons'][0]}" for row in unreadable[:3])
-    more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+    first = "; ".join(f"{location}: {reasons}" for location, reasons in unreadable.first[:3])
+    more = f" and {count - 3} more" if count > 3 else ""
     raise DataError(
-        f"{first}{more}: {len(unreadable)} of {readable + len(unreadable)} rows are unreadable ({share:.1%}) "
+        f"{first}{more}: {count} of {total} rows are unreadable ({count / total:.1%}) "
         f"and parameters.data.max_bad_share admits {limit:.1%}; mend the rows or raise it"
     )
 
 
-def _describe(source: Source, lock: LockedSource, table: Dataset, unreadable: int) -> IngestedSource:
+def _describe(reading: Reading, read: int, kept: Dataset) -> IngestedSource:
+    source, lock = reading.source, reading.lock
     kind = "files" if source.files is not None else "hub" if source.hub is not None else "package"
     state = lock.commit or lock.version or f"{len(lock.files)} file{'s' if len(lock.files) != 1 else ''}"
+    table = kept.with_format("arrow").select_columns(["license", "tests"])[:]
+    licenses = Counter({found["values"]: found["counts"] for found in pc.value_counts(table["license"]).to_pylist()})
     return IngestedSource(
         name=source.name,
         kind=kind,
         state=state,
-        rows=len(table),
-        unreadable=unreadable,
-        with_tests=sum(bool(tests) for tests in table["tests"]),
-        licenses=dict(Counter(table["license"]).most_common()),
+        records=read + reading.unreadable + reading.blank,
+        blank=reading.blank,
+        unreadable=reading.unreadable,
+        left_out_by_weight=read - len(kept),
+        rows=len(kept),
+        with_tests=pc.sum(pc.greater(pc.list_value_length(table["tests"]), 0)).as_py(),
+        licenses=dict(licenses.most_common(SHOWN_LICENSES)),
     )
 
 
-def _report(rows: Dataset, unreadable: list[Row], described: list[IngestedSource]) -> IngestReport:
+def _report(
+    rows: Dataset, unreadable: UnreadableRows, described: list[IngestedSource], drift: Drift | None
+) -> IngestReport:
     return IngestReport(
         sources=described,
         rows=len(rows),
-        unreadable=len(unreadable),
+        unreadable=unreadable.count,
+        blank=sum(source.blank for source in described),
+        left_out_by_weight=sum(source.left_out_by_weight for source in described),
         with_tests=sum(source.with_tests for source in described),
-        instruction_chars=lengths_of(rows["instruction"]),
-        completion_chars=lengths_of(rows["completion"]),
-        unreadable_examples=[(row["location"], row["reasons"][0]) for row in unreadable[:SHOWN]],
+        instruction_chars=lengths_of_column(rows, "instruction"),
+        completion_chars=lengths_of_column(rows, "completion"),
+        unreadable_examples=unreadable.first,
+        drift=drift,
     )

@@ -25,17 +25,20 @@ def decided_by() -> str:
         "unreadable_rows": DatasetMaterializer,
         "ingest_report": ReportMaterializer,
     },
-    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by, ignored_inputs=["previous_rows"]),
 )
 def ingest(
-    data: DataParameters, data_lock: DataLock
+    data: DataParameters, data_lock: DataLock, previous_rows: Dataset
 ) -> tuple[
     Annotated[Dataset, "raw_rows"],
     Annotated[Dataset, "unreadable_rows"],
     Annotated[IngestReport, "ingest_report"],
 ]:
-    """Read the locked sources; rows that cannot be read are set aside with their location and reason."""
+    """Read the locked sources; rows that cannot be read are set aside with their location and reason.
+
+    ``previous_rows`` are for the report alone and no reason to read again.
+    """
     from steps.ingest.ingest import ingest_sources
 
-    rows, unreadable, report = ingest_sources(data, data_lock)
+    rows, unreadable, report = ingest_sources(data, data_lock, previous_rows)
     return rows, unreadable, report  # ZenML sees several outputs only in a literal tuple

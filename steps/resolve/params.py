@@ -11,28 +11,47 @@ class Columns(Parameters):
     """Names that a source gives to our columns; None takes the first known name that the source has.
 
     Known names: instruction (also question, prompt, text), input (context), completion (output, response, answer,
-    code), tests (test_list), group (else rows that ask the same are one group), license.
+    code), messages, tests (test_list), challenge_tests (challenge_test_list), test_setup (test_setup_code), group
+    (task_id; else rows that ask the same are one group), license. Where instruction and completion are both there,
+    ``messages`` is not read.
     """
 
     instruction: str | None = None
     input: str | None = Field(default=None, description="appended to the instruction after an empty line")
     completion: str | None = None
+    messages: str | None = Field(
+        default=None, description="a chat: one user message, then the assistant's answer; system messages are left out"
+    )
     tests: str | None = Field(default=None, description="a text or a list of texts")
-    group: str | None = Field(default=None, description="rows of one group stay in one split")
+    challenge_tests: str | None = Field(default=None, description="harder tests, appended to the others")
+    test_setup: str | None = Field(default=None, description="code put before each test")
+    group: str | None = Field(default=None, description="rows of one group stay in one split; a text or a whole number")
     license: str | None = None
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if self.messages is not None and (self.instruction, self.input, self.completion) != (None, None, None):
+            raise ValueError("messages holds instruction and completion; name either messages or those columns")
+        return self
 
 
 class Source(Parameters):
     """One source of instruction -> code rows: exactly one of ``files``, ``hub`` and ``package``."""
 
-    files: str | None = Field(default=None, description="path or glob of .jsonl, .json, .csv or .parquet files")
+    files: str | None = Field(
+        default=None, description="path or glob of .jsonl, .json, .csv, .tsv (each also .gz) or .parquet files"
+    )
     hub: str | None = Field(default=None, description="Hugging Face data set id, such as owner/name")
     package: str | None = Field(default=None, description="import name whose documented functions become rows")
     revision: str = Field(default="main", description="hub only: branch, tag or commit; the commit is recorded")
     subset: str | None = Field(default=None, description="hub only: configuration name")
     split: str = Field(default="train", description="hub only: split name")
+    streaming: bool = Field(default=False, description="hub only: read rows one by one, download no whole data set")
     columns: Columns = Columns()
     license: str = Field(default="", description="SPDX id of the whole source where rows state none")
+    weight: float | None = Field(
+        default=None, gt=0, description="relative share in the mix, given to every source or to none"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -53,6 +72,13 @@ class DataParameters(Parameters):
     max_bad_share: float = Field(
         default=0.0, ge=0, le=1, description="largest share of unreadable rows with which the run goes on"
     )
+
+    @model_validator(mode="after")
+    def _all_weighted_or_none(self) -> Self:
+        without = [index for index, source in enumerate(self.sources) if source.weight is None]
+        if 0 < len(without) < len(self.sources):
+            raise ValueError(f"sources[{without[0]}] has no weight and others have one; give all a weight or none")
+        return self
 
 
 class BaseModelParameters(Parameters):

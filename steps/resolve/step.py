@@ -2,11 +2,15 @@
 
 from typing import Annotated
 
-from zenml import step
+from datasets import Dataset
+from zenml import get_step_context, step
+from zenml.client import Client
 
+from materializers.dataset import DatasetMaterializer
 from materializers.report import ReportMaterializer
 from steps.resolve.locks import DataLock, Environment, ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters, DataParameters
+from steps.rows import PREVIOUS_FEATURES, table_of
 
 
 @step(
@@ -15,6 +19,7 @@ from steps.resolve.params import BaseModelParameters, DataParameters
         "model_lock": ReportMaterializer,
         "tokenizer_lock": ReportMaterializer,
         "evaluation_lock": ReportMaterializer,
+        "previous_rows": DatasetMaterializer,
         "environment": ReportMaterializer,
     },
     enable_cache=False,
@@ -26,6 +31,7 @@ def resolve(
     Annotated[ModelLock, "model_lock"],
     Annotated[TokenizerLock, "tokenizer_lock"],
     Annotated[DataLock, "evaluation_lock"],
+    Annotated[Dataset, "previous_rows"],
     Annotated[Environment, "environment"],
 ]:
     """Pin data, models and evaluation sets to one exact state, and record code, versions and hardware."""
@@ -36,4 +42,14 @@ def resolve(
 
     model_lock = lock_model(base_model)
     tokenizer_lock, evaluation_lock = lock_tokenizer(model_lock), lock_evaluation_sets(evaluation_sets)
-    return lock_data(data), model_lock, tokenizer_lock, evaluation_lock, describe_environment()
+    return lock_data(data), model_lock, tokenizer_lock, evaluation_lock, previous_rows(), describe_environment()
+
+
+def previous_rows() -> Dataset:
+    """The rows that the ZenML model's last run read, to report what is new; none in its first run."""
+    model = get_step_context().model.name
+    found = Client().list_artifact_versions(artifact="raw_rows", model=model, sort_by="desc:created", size=1).items
+    if not found:
+        return table_of([], PREVIOUS_FEATURES)
+    rows: Dataset = found[0].load()
+    return rows.select_columns(list(PREVIOUS_FEATURES))

@@ -1,26 +1,55 @@
 """What validation found, rule by rule."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
-from steps.lengths import Lengths
 from steps.report import Report
+from steps.validate.params import Action
 
 
 class RuleResult(BaseModel):
-    """One rule and how many rows broke it."""
+    """One rule, what it does, and how many rows broke it; ``limit`` is the share at which the run stops."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     demand: str
+    action: Action
+    limit: float | None
     broken: int
 
 
-class QuarantinedExample(BaseModel):
-    """A quarantined row, its texts cut for display."""
+class WholeResult(BaseModel):
+    """A rule about all kept rows together: whether they meet it, and what was observed."""
 
     model_config = ConfigDict(extra="forbid")
 
+    name: str
+    demand: str
+    action: Action
+    met: bool
+    observed: str
+
+
+class TokenLengths(BaseModel):
+    """Lengths of one part of all rows in tokens, and how many exceed ``max_length``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    median: float
+    p95: float
+    longest: int
+    above: int
+
+
+class RowExample(BaseModel):
+    """A row that broke a rule, its texts cut for display."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["quarantined", "kept"]
     location: str
     reasons: list[str]
     instruction: str
@@ -28,15 +57,26 @@ class QuarantinedExample(BaseModel):
 
 
 class ValidationReport(Report):
-    """Rows kept and set aside: ``rows == kept + quarantined``; lengths are in characters."""
+    """Rows kept and set aside: ``rows == kept + quarantined``.
+
+    ``kept_bins`` and ``quarantined_bins`` count examples (prompt and completion) by tokens, in bins of
+    ``bin_tokens``; the last one holds all longer ones.
+    """
 
     rows: int
     kept: int
     quarantined: int
+    warned: int
+    with_tests: int
     rules: list[RuleResult]
-    kept_completion_chars: Lengths
-    quarantined_completion_chars: Lengths
-    examples: list[QuarantinedExample]
+    wholes: list[WholeResult]
+    max_length: int
+    frame_tokens: int
+    lengths: list[TokenLengths]
+    bin_tokens: float
+    kept_bins: list[int]
+    quarantined_bins: list[int]
+    examples: list[RowExample]
 
     def metadata(self) -> dict[str, str | int | float | bool]:
         """Row counts, and how many rows broke each rule."""
@@ -44,5 +84,7 @@ class ValidationReport(Report):
             "rows": self.rows,
             "kept": self.kept,
             "quarantined": self.quarantined,
+            "warned": self.warned,
+            "with_tests": self.with_tests,
         }
         return counts | {f"broken_{rule.name}": rule.broken for rule in self.rules}

@@ -1,183 +1,144 @@
-"""The data rules as Great Expectations, and which rows break them."""
+"""The data rules as Great Expectations."""
 
-import ast
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steps.validate.params import ValidationParameters
+from steps.validate.expectations import build, columns_of, judges_rows
+from steps.validate.params import Action, CharacterLimits, Rule, TokenLimit, UserExpectation, ValidationParameters
+from steps.validate.prompt import Prompt
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from great_expectations.datasource.fluent.interfaces import Batch
     from great_expectations.expectations.expectation import Expectation
 
-FENCE = r"(?m)^\s*```"
-POSITION = "position"
-"""Column with a row's place in the data set: how Great Expectations names the rows that break a rule."""
+Detail = Callable[[Mapping[str, object]], str]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule: its name, what it demands, the expectation that judges it, and what a bad row is told."""
+class JudgedRule:
+    """One rule: its name, what it demands and does, the expectation that judges it, and what a bad row is told."""
 
     name: str
     demand: str
+    action: Action
+    max_share: float
     expectation: "Expectation"
-    detail: Callable[[Mapping[str, object]], str]
+    detail: Detail
+    columns: tuple[str, ...] = ()
+    """Columns that are judged as a whole, where the rule does not judge each row by itself."""
+
+    @property
+    def sets_aside(self) -> bool:
+        """Whether a row that breaks it goes to quarantine."""
+        return self.action in ("error", "quarantine")
 
 
-def content_rules(validation: ValidationParameters) -> list[Rule]:
-    """The rules that look at one row alone."""
+def row_rules(validation: ValidationParameters, prompt: Prompt) -> list[JudgedRule]:
+    """The rules that look at one row alone and are not off, the user's last."""
+    tokens = dict.fromkeys((*prompt.special_tokens, *validation.no_special_token.also))
+    rules = [
+        _characters("instruction_length", "instruction", validation.instruction_length),
+        _characters("completion_length", "completion", validation.completion_length),
+        _tokens("instruction_tokens", "the instruction", validation.instruction_tokens, prompt),
+        _tokens("completion_tokens", "the completion", validation.completion_tokens, prompt),
+        _tokens("example_tokens", "prompt and completion together", validation.example_tokens, prompt),
+        _nothing("completion_parses", "the completion is valid Python", validation.completion_parses, "syntax_error"),
+        _nothing("no_stub", "the completion does more than pass, a lone word or a text", validation.no_stub, "stub"),
+        _nothing(
+            "no_markdown_fence",
+            "no line of the completion starts with a ``` fence",
+            validation.no_markdown_fence,
+            "fence",
+        ),
+        _nothing(
+            "no_prompt_marker",
+            f"neither text has a marker of the prompt ({', '.join(prompt.markers) or 'it has none'})",
+            validation.no_prompt_marker,
+            "marker",
+        ),
+        _nothing(
+            "no_special_token",
+            f"neither text has a special token of the tokenizer or of a chat ({' '.join(tokens)})",
+            validation.no_special_token,
+            "special_token",
+        ),
+        *_licenses(validation),
+        *(_users(i, one) for i, one in enumerate(validation.expectations) if judges_rows(one.expect)),
+    ]
+    return [rule for rule in rules if rule.action != "off"]
+
+
+def unique_rule(validation: ValidationParameters) -> JudgedRule:
+    """The rule that compares rows: of rows with equal texts the first that is kept stays."""
+    demand = "no earlier row that is kept has the same instruction and completion"
+    return _nothing("row_is_unique", demand, validation.row_is_unique, "same_as")
+
+
+def whole_rules(validation: ValidationParameters) -> list[JudgedRule]:
+    """The user's rules about whole columns that are not off."""
+    rules = [_users(i, one) for i, one in enumerate(validation.expectations) if not judges_rows(one.expect)]
+    return [rule for rule in rules if rule.action != "off"]
+
+
+def _rule(name: str, demand: str, rule: Rule, expectation: "Expectation", detail: Detail) -> JudgedRule:
+    return JudgedRule(name, demand, rule.action, rule.max_share, expectation, detail)
+
+
+def _between(column: str, low: int, high: int) -> "Expectation":
     from great_expectations.expectations.core.expect_column_values_to_be_between import (
         ExpectColumnValuesToBeBetween,
     )
+
+    return ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high)
+
+
+def _in_set(column: str, values: list[str]) -> "Expectation":
     from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
         ExpectColumnValuesToBeInSet,
     )
-    from great_expectations.expectations.core.expect_column_values_to_not_match_regex import (
-        ExpectColumnValuesToNotMatchRegex,
+
+    return ExpectColumnValuesToBeInSet(column=column, value_set=values)
+
+
+def _characters(name: str, text: str, limits: CharacterLimits) -> JudgedRule:
+    demand = f"the {text} has {limits.min} to {limits.max} characters without outer spaces"
+    column = f"{text}_chars"
+    return _rule(
+        name, demand, limits, _between(column, limits.min, limits.max), lambda row: f"{row[column]} characters"
     )
 
-    low, high = validation.min_completion_chars, validation.max_completion_chars
-    rules = [
-        Rule(
-            "instruction_length",
-            f"the instruction has 1 to {validation.max_instruction_chars} characters without outer spaces",
-            ExpectColumnValuesToBeBetween(
-                column="instruction_chars", min_value=1, max_value=validation.max_instruction_chars
-            ),
-            lambda row: f"{row['instruction_chars']} characters",
-        ),
-        Rule(
-            "completion_length",
-            f"the completion has {low} to {high} characters without outer spaces",
-            ExpectColumnValuesToBeBetween(column="completion_chars", min_value=low, max_value=high),
-            lambda row: f"{row['completion_chars']} characters",
-        ),
+
+def _tokens(name: str, what: str, limit: TokenLimit, prompt: Prompt) -> JudgedRule:
+    most = limit.max or prompt.max_length
+    expectation = _between(name, 0, most)
+    return _rule(name, f"{what}: at most {most} tokens", limit, expectation, lambda row: f"{row[name]} tokens")
+
+
+def _nothing(name: str, demand: str, rule: Rule, column: str) -> JudgedRule:
+    """A rule whose column says what is wrong, "" where nothing is."""
+    return _rule(name, demand, rule, _in_set(column, [""]), lambda row: str(row[column]))
+
+
+def _licenses(validation: ValidationParameters) -> list[JudgedRule]:
+    rule = validation.license_allowed
+    if not rule.allowed:
+        return []
+    demand = f"the licence is one of {', '.join(rule.allowed)}"
+    expectation = _in_set("license", list(rule.allowed))
+    return [
+        _rule("license_allowed", demand, rule, expectation, lambda row: str(row["license"] or "the source states none"))
     ]
-    if validation.completion_parses:
-        rules.append(
-            Rule(
-                "completion_parses",
-                "the completion is valid Python",
-                ExpectColumnValuesToBeInSet(column="syntax_error", value_set=[""]),
-                lambda row: str(row["syntax_error"]),
-            )
-        )
-    if validation.no_markdown_fence:
-        rules.append(
-            Rule(
-                "no_markdown_fence",
-                "no line of the completion starts with a ``` fence",
-                ExpectColumnValuesToNotMatchRegex(column="completion", regex=FENCE),
-                lambda row: "a line starts with ```",
-            )
-        )
-    if validation.allowed_licenses:
-        rules.append(
-            Rule(
-                "license_allowed",
-                f"the licence is one of {', '.join(validation.allowed_licenses)}",
-                ExpectColumnValuesToBeInSet(column="license", value_set=list(validation.allowed_licenses)),
-                lambda row: str(row["license"] or "the source states none"),
-            )
-        )
-    return rules
 
 
-def uniqueness_rule() -> Rule:
-    """The rule that compares rows: of rows with equal texts the first is kept."""
-    from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
-        ExpectColumnValuesToBeInSet,
+def _users(index: int, one: UserExpectation) -> JudgedRule:
+    said = f"{one.expect} {', '.join(f'{name}={value!r}' for name, value in one.arguments.items())}"
+    whole = () if judges_rows(one.expect) else tuple(columns_of(one.arguments)) or ("row_id",)
+    return JudgedRule(
+        f"expectations[{index}]",
+        said,
+        one.action,
+        one.max_share,
+        build(one.expect, one.arguments),
+        lambda row: f"not as {said} demands",
+        whole,
     )
-
-    return Rule(
-        "row_is_unique",
-        "no earlier row that is kept has the same instruction and completion",
-        ExpectColumnValuesToBeInSet(column="same_as", value_set=[""]),
-        lambda row: f"same texts as {row['same_as']}",
-    )
-
-
-def with_derived_columns(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The frame with columns that rules judge: lengths without outer spaces, and the syntax error or ""."""
-    return frame.assign(
-        instruction_chars=[len(text.strip()) for text in frame["instruction"]],
-        completion_chars=[len(text.strip()) for text in frame["completion"]],
-        syntax_error=[syntax_error(text) for text in frame["completion"]],
-    )
-
-
-def with_same_as(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The frame with the location of the first row that has the same texts, "" for that first row itself."""
-    first = frame.groupby("row_id", sort=False)["location"].transform("first")
-    return frame.assign(same_as=first.where(frame.duplicated("row_id"), ""))
-
-
-def syntax_error(text: str) -> str:
-    """Why a text is not Python, with the line; "" if it is."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape sequence is not an error
-            ast.parse(text)
-    except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
-    except (
-        ValueError,
-        RecursionError,
-        MemoryError,
-    ) as error:  # a null character; nesting that the parser gives up on
-        return str(error) or "nested too deeply for Python's parser"
-    return ""
-
-
-def broken_rules(frame: "pd.DataFrame", rules: list[Rule]) -> dict[str, list[int]]:
-    """For each rule the positions of the rows that break it, found by Great Expectations."""
-    batch = _batch(frame)
-    return {rule.name: _bad_positions(batch, rule) for rule in rules}
-
-
-def _bad_positions(batch: "Batch", rule: Rule) -> list[int]:
-    outcome = batch.validate(
-        rule.expectation,
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [POSITION]},
-    )
-    if "unexpected_index_list" in outcome.result:
-        return sorted(int(bad[POSITION]) for bad in outcome.result["unexpected_index_list"] or [])
-    if not outcome.success:  # the expectation itself failed, which Great Expectations reports as a bad result
-        raise RuntimeError(f"rule {rule.name} could not be judged: {outcome.exception_info}")
-    return []
-
-
-def _batch(frame: "pd.DataFrame") -> "Batch":
-    """The frame in a context that lives in memory alone, without progress bars or a documentation site."""
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import (
-        DataContextConfig,
-        InMemoryStoreBackendDefaults,
-        ProgressBarsConfig,
-    )
-
-    config = DataContextConfig(
-        store_backend_defaults=InMemoryStoreBackendDefaults(),
-        progress_bars=ProgressBarsConfig(globally=False),
-    )
-    context = gx.get_context(mode="ephemeral", project_config=config)
-    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
-    return asset.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Great Expectations logs pages of INFO when it is imported and used; what it finds is in our report."""
-    logger = logging.getLogger("great_expectations")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -1,109 +1,154 @@
 """Checks every row against the rules and keeps the good ones."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from datasets import Dataset
 
 from steps.errors import DataError
-from steps.lengths import lengths_of
+from steps.rows import dataset_of
+from steps.validate.expectations import batch_of, quiet, whole_outcome
+from steps.validate.judge import Findings, findings_for, reasons_in_batches
 from steps.validate.params import ValidationParameters
-from steps.validate.quarantine import reasons_of, separate
-from steps.validate.report import QuarantinedExample, RuleResult, ValidationReport
-from steps.validate.suite import (
-    POSITION,
-    Rule,
-    broken_rules,
-    content_rules,
-    quiet,
-    uniqueness_rule,
-    with_derived_columns,
-    with_same_as,
-)
+from steps.validate.prompt import Prompt, PromptText, bind_prompt
+from steps.validate.quarantine import REASONS, separate
+from steps.validate.report import RuleResult, TokenLengths, ValidationReport, WholeResult
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from numpy.typing import NDArray
 
-EXAMPLES_PER_RULE = 3
-SHOWN_CHARS = 600
+BINS = 32
+"""Bins of the histogram, over twice the block's length."""
 
 
-def validate_rows(rows: Dataset, validation: ValidationParameters) -> tuple[Dataset, Dataset, ValidationReport]:
-    """Divide the rows into those that meet every rule and those that break one.
+def validate_rows(
+    rows: Dataset, validation: ValidationParameters, text: PromptText, tokenizer_folder: Path
+) -> tuple[Dataset, Dataset, ValidationReport]:
+    """Divide the rows into those that are kept and those that break a rule that sets aside.
+
+    Args:
+        rows: the columns of ``steps.rows.ROW_FEATURES``.
+        validation: the rules and their actions.
+        text: the prompt that the run trains, for its markers and length.
+        tokenizer_folder: model folder in the Hugging Face layout, for its tokenizer.
 
     Returns:
         Kept rows, quarantined rows with all their reasons (``QUARANTINE_FEATURES``), and the report; kept and
         quarantined together are the rows that came in.
 
     Raises:
-        DataError: no row is kept, or a larger share than ``max_quarantine_share`` is quarantined.
+        DataError: no row is kept, a rule with action ``error`` is broken beyond its share, or more rows than
+            ``max_quarantine_share`` are quarantined.
+        ModelError: the tokenizer cannot be read.
     """
-    columns = ["row_id", "location", "license", "instruction", "completion"]
-    frame = rows.select_columns(columns).to_pandas().assign(**{POSITION: range(len(rows))})
-    frame = with_derived_columns(frame)
+    prompt = bind_prompt(text, tokenizer_folder)
     with quiet():
-        rules, broken, reasons = _judge(frame, validation)
-    kept, quarantine = separate(rows, reasons)
-    report = _report(rules, broken, kept, quarantine)
-    _refuse_bad_data(report, validation.max_quarantine_share)
+        findings = findings_for(validation, prompt)
+        reasons = dataset_of(reasons_in_batches(rows, validation, prompt, findings), REASONS)
+        kept, quarantine = separate(rows, reasons)
+        report = _report(findings, validation, prompt, kept, quarantine)
+    _refuse_bad_data(report, validation)
     return kept, quarantine, report
 
 
-def _judge(
-    frame: "pd.DataFrame", validation: ValidationParameters
-) -> tuple[list[Rule], dict[str, list[int]], dict[int, list[str]]]:
-    """The rules, the positions of the rows that break each, and the reasons by position."""
-    rules = content_rules(validation)
-    broken = broken_rules(frame, rules)
-    reasons = reasons_of(frame, rules, broken)
-    # A copy counts as one only if the row that it copies is kept: judged among the rows that are left.
-    left = with_same_as(frame[~frame[POSITION].isin(reasons)])
-    unique = uniqueness_rule()
-    copies = broken_rules(left, [unique])
-    reasons |= reasons_of(left, [unique], copies)
-    return [*rules, unique], broken | copies, reasons
-
-
-def _report(rules: list[Rule], broken: dict[str, list[int]], kept: Dataset, quarantine: Dataset) -> ValidationReport:
+def _report(
+    findings: Findings, validation: ValidationParameters, prompt: Prompt, kept: Dataset, quarantine: Dataset
+) -> ValidationReport:
+    good = np.concatenate([np.zeros(0, dtype=bool), *findings.kept])
+    tokens = {name: np.concatenate([np.zeros(0, dtype=np.int32), *parts]) for name, parts in findings.tokens.items()}
     return ValidationReport(
-        rows=len(kept) + len(quarantine),
+        rows=len(good),
         kept=len(kept),
         quarantined=len(quarantine),
-        rules=[RuleResult(name=rule.name, demand=rule.demand, broken=len(broken[rule.name])) for rule in rules],
-        kept_completion_chars=lengths_of(kept["completion"]),
-        quarantined_completion_chars=lengths_of(quarantine["completion"]),
-        examples=_examples(quarantine),
+        warned=findings.warned,
+        with_tests=findings.with_tests,
+        rules=[
+            RuleResult(
+                name=rule.name,
+                demand=rule.demand,
+                action=rule.action,
+                limit=rule.max_share if rule.action == "error" else None,
+                broken=findings.broken[rule.name],
+            )
+            for rule in findings.all_rules
+        ],
+        wholes=[*_wholes(findings), *_tests(validation, findings.with_tests, len(kept))] if len(kept) else [],
+        max_length=prompt.max_length,
+        frame_tokens=prompt.frame_tokens,
+        lengths=[_lengths(name, values, prompt.max_length) for name, values in tokens.items()],
+        bin_tokens=2 * prompt.max_length / BINS,
+        kept_bins=_bins(tokens["example_tokens"][good], prompt.max_length),
+        quarantined_bins=_bins(tokens["example_tokens"][~good], prompt.max_length),
+        examples=findings.examples,
     )
 
 
-def _examples(quarantine: Dataset) -> list[QuarantinedExample]:
-    """The first few rows of each rule, so that a frequent rule does not hide a rare one."""
-    shown: dict[str, int] = {}
-    examples = []
-    for row in quarantine:
-        first_rule = row["reasons"][0].split(":")[0]
-        if shown.setdefault(first_rule, 0) < EXAMPLES_PER_RULE:
-            shown[first_rule] += 1
-            examples.append(
-                QuarantinedExample(
-                    location=row["location"],
-                    reasons=row["reasons"],
-                    instruction=row["instruction"][:SHOWN_CHARS],
-                    completion=row["completion"][:SHOWN_CHARS],
-                )
-            )
-    return examples
+def _wholes(findings: Findings) -> Iterator[WholeResult]:
+    """Judge the user's rules about whole columns."""
+    if not findings.wholes:
+        return
+    import pandas as pd
+
+    batch = batch_of(pd.concat(findings.columns))
+    for rule in findings.wholes:
+        met, observed = whole_outcome(batch, rule.expectation, rule.name)
+        yield WholeResult(name=rule.name, demand=rule.demand, action=rule.action, met=met, observed=observed)
 
 
-def _refuse_bad_data(report: ValidationReport, limit: float) -> None:
-    if report.kept and report.quarantined <= limit * report.rows:
+def _tests(validation: ValidationParameters, with_tests: int, kept: int) -> Iterator[WholeResult]:
+    rule = validation.tests_share
+    if rule.action != "off":
+        yield WholeResult(
+            name="tests_share",
+            demand=f"at least {rule.min_share:.1%} of the kept rows carry tests",
+            action=rule.action,
+            met=with_tests >= rule.min_share * kept,
+            observed=f"{with_tests / kept:.1%}",
+        )
+
+
+def _lengths(name: str, values: "NDArray[np.int32]", max_length: int) -> TokenLengths:
+    median, p95 = np.quantile(values, [0.5, 0.95]) if len(values) else (0.0, 0.0)
+    return TokenLengths(
+        name=name.removesuffix("_tokens"),
+        median=float(median),
+        p95=float(p95),
+        longest=int(values.max(initial=0)),
+        above=int((values > max_length).sum()),
+    )
+
+
+def _bins(values: "NDArray[np.int32]", max_length: int) -> list[int]:
+    """Bin i holds i * width < tokens <= (i + 1) * width, so that the limit itself lies left of its line."""
+    numbers = np.ceil(values * (BINS / (2 * max_length))).astype(int) - 1
+    return [int(count) for count in np.bincount(np.clip(numbers, 0, BINS), minlength=BINS + 1)]
+
+
+def _refuse_bad_data(report: ValidationReport, validation: ValidationParameters) -> None:
+    reasons = [
+        f"parameters.validation.{rule.name} admits {rule.limit:.1%} and {rule.broken / report.rows:.1%} break it"
+        for rule in report.rules
+        if rule.limit is not None and rule.broken > rule.limit * report.rows
+    ]
+    reasons += [
+        f"parameters.validation.{whole.name} is not met: {whole.demand}, and it is {whole.observed}"
+        for whole in report.wholes
+        if whole.action == "error" and not whole.met
+    ]
+    limit = validation.max_quarantine_share
+    if not report.kept:
+        reasons.append("none is left to train on")
+    elif report.quarantined > limit * report.rows:
+        reasons.append(f"parameters.validation.max_quarantine_share admits {limit:.1%}")
+    if not reasons:
         return
     frequent = sorted((rule for rule in report.rules if rule.broken), key=lambda rule: -rule.broken)
     counts = ", ".join(f"{rule.name} {rule.broken}" for rule in frequent)
-    first = f"; the first: {report.examples[0].location} ({report.examples[0].reasons[0]})" if report.examples else ""
-    limit_said = (
-        f"parameters.validation.max_quarantine_share admits {limit:.1%}" if report.kept else "none is left to train on"
-    )
+    bad = [example for example in report.examples if example.outcome == "quarantined"]
+    first = f"; the first: {bad[0].location} ({bad[0].reasons[0]})" if bad else ""
     raise DataError(
-        f"{report.quarantined} of {report.rows} rows break a rule ({counts or 'there are no rows'}){first}; "
-        f"{limit_said}: mend the rows or loosen the rule under parameters.validation"
+        f"{report.quarantined} of {report.rows} rows are set aside ({counts or 'no row breaks a rule'}){first}; "
+        f"{'; '.join(reasons)}: mend the rows or loosen the rule under parameters.validation"
     )

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.tiny import write_tokenizer
+
 SEED = 42
 TEST_SHARE = 0.05
 
@@ -37,6 +39,7 @@ def write_rows(path: Path, count: int) -> None:
 
 def ours(path: Path) -> dict[str, int]:
     """The plain functions of the three rooms."""
+    from steps.format.params import PromptParameters
     from steps.ingest.ingest import ingest_sources
     from steps.resolve.data import lock_data
     from steps.resolve.locks import DataLock
@@ -44,11 +47,14 @@ def ours(path: Path) -> dict[str, int]:
     from steps.split.params import SplitParameters
     from steps.split.split import split_rows
     from steps.validate.params import ValidationParameters
+    from steps.validate.prompt import PromptText
     from steps.validate.validate import validate_rows
 
     data = DataParameters(sources=(Source(files=str(path)),))
     rows, _, _ = ingest_sources(data, lock_data(data))
-    kept, _, _ = validate_rows(rows, ValidationParameters())
+    prompt = PromptParameters()
+    text = PromptText(prompt.template, prompt.system, prompt.max_length)
+    kept, _, _ = validate_rows(rows, ValidationParameters(), text, path.parent)
     splits, _, _ = split_rows(kept, SplitParameters(validation=TEST_SHARE, test=TEST_SHARE), DataLock(sources=[]))
     return {name: len(split) for name, split in splits.items()}
 
@@ -124,6 +130,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         write_rows(path, count)
+        write_tokenizer(path.parent)
         print(f"{count:,} rows, {path.stat().st_size / 1e6:,.0f} MB of JSONL\n")
         print(f"{'':<8} {'seconds':>9} {'GiB':>6}  rows")
         times = {}

@@ -14,6 +14,7 @@ from zenml.models import PipelineRunResponse
 from pipelines.data import data
 from steps.errors import ConfigError, DataError, ModelError
 from tests.end_to_end.conftest import Workplace, ran
+from tests.tiny import write_rows
 
 STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
 
@@ -26,7 +27,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 26
+    assert len(artifacts) == 27
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
@@ -65,6 +66,16 @@ def test_the_data_pipeline_shares_configuration_and_cache(
     changed: dict[str, dict[str, Any]] = {"splits": {"seed": 5}}
     assert ran(workplace.run_pipeline(data, **changed)) == {"resolve", "split"}
     assert "split" not in ran(workplace.run(**changed))
+
+
+def test_rows_are_compared_with_those_of_the_previous_run(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    assert first_run.steps["ingest"].outputs["ingest_report"][0].load().drift is None
+    write_rows(workplace.folder / "grown.jsonl", 130)
+    run = workplace.run_pipeline(data, data={"sources": [{"files": "{folder}/grown.jsonl"}]})
+    drift = run.steps["ingest"].outputs["ingest_report"][0].load().drift
+    assert (drift.previous_rows, drift.unchanged, drift.new, drift.gone, drift.changed) == (120, 120, 10, 0, 0)
+    assert drift.new_examples[0].endswith("grown.jsonl:121")
+    assert ran(workplace.run_pipeline(data)) == {"resolve"}, "the first rows are still in the cache"
 
 
 def test_an_evaluation_set_is_an_input_of_the_split(first_run: PipelineRunResponse, workplace: Workplace) -> None:
@@ -121,7 +132,7 @@ def is_pickle(path: Path) -> bool:
         ({"promotion": {"min_loss_gain": 0.001}}, {"promote"}),
         ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
-        ({"validation": {"max_completion_chars": 7999}}, {"validate"}),
+        ({"validation": {"completion_length": {"max": 7999}}}, {"validate"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

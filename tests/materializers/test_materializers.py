@@ -1,8 +1,12 @@
 """Each type of artifact comes back as it was saved, and equal content has an equal hash."""
 
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import IO, Any
 
 import pytest
@@ -12,6 +16,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import DirectoryMaterializer
+from materializers.local import output_directory
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter
 from steps.errors import DeviceError, ModelError
@@ -124,6 +129,25 @@ def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "model") as temporary:
         (temporary / "whole").write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_step_left_is_removed_by_the_next() -> None:
+    """A real process is killed while it holds its folder; one that lives keeps its own."""
+    code = (
+        "from materializers.local import output_directory\n"
+        "with output_directory() as folder:\n    print(folder, flush=True)\n    input()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        with output_directory():
+            assert left.is_dir()
+        process.kill()
+    assert left.is_dir()
+    with output_directory() as folder:
+        assert not left.exists()
+        assert folder.is_dir()
+    shutil.rmtree(folder)
 
 
 class FullStore:

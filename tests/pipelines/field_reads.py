@@ -18,8 +18,13 @@ Read = tuple[str, str]
 
 
 def fields_of(models: Iterable[Model]) -> set[Read]:
-    """Every field of every model."""
-    return {(model.__name__, field) for model in models for field in model.model_fields}
+    """Every field of every model, under the name of the model that brought it: readers of a base read it for all."""
+    return {(_owner(model, field), field) for model in models for field in model.model_fields}
+
+
+def _owner(model: Model, field: str) -> str:
+    bases = [base for base in model.__mro__ if issubclass(base, Parameters) and field in base.model_fields]
+    return bases[-1].__name__
 
 
 def reads_in(files: Iterable[Path], models: Iterable[Model]) -> set[Read]:
@@ -120,7 +125,7 @@ class _Function:
             if model is None:
                 return self.attributes.get(node.attr)
             if node.attr in model.model_fields:
-                self.reads.add((model.__name__, node.attr))
+                self.reads.add((_owner(model, node.attr), node.attr))
                 return _model_in(model.model_fields[node.attr].annotation)
         return None
 
