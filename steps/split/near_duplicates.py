@@ -31,7 +31,8 @@ COMPARED = 2
 """Within one bucket a row is compared with so many first rows and so many rows before it: buckets can be large."""
 ENOUGH = 3
 """A row that is like so many others is compared with no further ones of its buckets, which bounds memory."""
-PAIRS_AT_ONCE = 10_000
+PAIRS_AT_ONCE = 2_000
+"""Pairs whose texts are in memory together; decides memory and speed, never the result."""
 
 _digest = hashlib.shake_256(b"permutations").digest(8 * PERMUTATIONS)  # the same numbers for ever
 FACTORS, SUMMANDS = np.frombuffer(_digest, "<u4").reshape(2, PERMUTATIONS)
