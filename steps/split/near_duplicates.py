@@ -29,7 +29,10 @@ MISSED = 0.01
 """Largest probability that a pair exactly at the threshold is no candidate."""
 COMPARED = 2
 """Within one bucket a row is compared with so many first rows and so many rows before it: buckets can be large."""
-PAIRS_AT_ONCE = 10_000
+ENOUGH = 3
+"""A row that is like so many others is compared with no further ones of its buckets, which bounds memory."""
+PAIRS_AT_ONCE = 2_000
+"""Pairs whose texts are in memory together; decides memory and speed, never the result."""
 
 _digest = hashlib.shake_256(b"permutations").digest(8 * PERMUTATIONS)  # the same numbers for ever
 FACTORS, SUMMANDS = np.frombuffer(_digest, "<u4").reshape(2, PERMUTATIONS)
@@ -53,9 +56,9 @@ def near_duplicates_of(rows: Dataset, candidates: Positions, threshold: float) -
     pairs = _Pairs(rows, candidates, threshold)
     keys = _band_keys(rows, threshold)[:, candidates]
     for band in keys:
-        pairs.check(_bucket_pairs(band))
+        pairs.check(_bucket_pairs(band), ENOUGH)
     leaders = pairs.leaders()
-    while pairs.check(_second_hand(pairs, leaders)):
+    while pairs.check(_second_hand(pairs, leaders), len(candidates)):
         leaders = pairs.leaders()
     found = sorted((int(candidates[rank]), int(candidates[leader]), s) for rank, (leader, s) in leaders.items())
     removed, kept, similarity = zip(*found, strict=True) if found else ((), (), ())
@@ -82,13 +85,20 @@ class _Pairs:
         self.similar: dict[int, dict[int, float]] = {}
         """By the rank of the less preferred row."""
 
-    def check(self, pairs: Positions) -> bool:
-        """Compare the texts of pairs (two columns of ranks, preferred first); whether any new pair is similar."""
+    def check(self, pairs: Positions, enough: int) -> bool:
+        """Compare the texts of pairs (two columns of ranks, preferred first); whether any new pair is similar.
+
+        Rows that are known to be like ``enough`` others are passed over.
+        """
         found = False
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             some = pairs[start : start + PAIRS_AT_ONCE]
-            new = [earlier not in self.similar.get(later, {}) for earlier, later in some.tolist()]
-            some = some[np.array(new, bool)]
+            known = (self.similar.get(later, {}) for later in some[:, 1].tolist())
+            undecided = [
+                len(others) < enough and earlier not in others
+                for earlier, others in zip(some[:, 0].tolist(), known, strict=True)
+            ]
+            some = some[np.array(undecided, bool)]
             similarities = similarities_of(self.rows, self.ranked[some])
             for index in np.flatnonzero(similarities >= self.threshold):
                 earlier, later = some[index].tolist()

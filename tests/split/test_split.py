@@ -184,23 +184,25 @@ def test_a_count_is_reached_and_passed_by_less_than_a_group(validation: float, t
     assert "the rest" in report.html()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    old=st.sets(st.integers(0, 300), min_size=60),
-    new=st.sets(st.integers(0, 300)),
-    counts=st.tuples(st.sampled_from([0.2, 8, 15]), st.sampled_from([0.1, 8, 15])),
-    seed=st.integers(0, 3),
+    old=st.dictionaries(st.integers(0, 99), st.integers(1, 5), min_size=1),
+    new=st.dictionaries(st.integers(0, 99), st.integers(1, 5)),
+    validation=st.sampled_from([0, 0.2, 1, 8, 15, 400]),
+    test=st.sampled_from([0, 0.1, 1, 8, 15, 400]),
 )
 def test_with_counts_new_rows_move_old_ones_away_from_test_alone(
-    old: set[int], new: set[int], counts: tuple[float, float], seed: int
+    old: dict[int, int], new: dict[int, int], validation: float, test: float
 ) -> None:
-    splits = SplitParameters(validation=counts[0], test=counts[1], seed=seed)
-    before = [(f"group {i % 60}", f"f({i})") for i in sorted(old)]
-    added = [(f"group {i % 60}", f"f({i})") for i in sorted(new - old)]
-    first = sides(divide(rows_of(*before), splits)[0])
-    second = sides(divide(rows_of(*added, *before), splits)[0])
+    """Keys are groups, values how many rows each has, or gets."""
+    splits = SplitParameters(validation=validation, test=test)
+    places = [unit_hash(splits.seed, str(group)) for group in range(100)]
+    first = bounds_of(splits, ((places[group], rows) for group, rows in old.items()))
+    grown = {group: old.get(group, 0) + new.get(group, 0) for group in old | new}
+    second = bounds_of(splits, ((places[group], rows) for group, rows in grown.items()))
     distance = {"test": 0, "validation": 1, "train": 2}
-    assert all(distance[second[row_id]] >= distance[side] for row_id, side in first.items())
+    for group in old:
+        assert distance[second.side_of(places[group])] >= distance[first.side_of(places[group])]
 
 
 def test_a_count_of_all_rows_leaves_nothing_to_train_on() -> None:
