@@ -1,9 +1,11 @@
 """What is new, gone and changed against the rows of the previous run."""
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from pydantic import BaseModel
 
-from steps.rows import BATCH_ROWS, PREVIOUS_FEATURES
+from steps.rows import PREVIOUS_FEATURES
 
 SHOWN = 10
 """Locations that the report names of each kind."""
@@ -31,29 +33,26 @@ def compare_rows(rows: Dataset, previous: Dataset) -> Drift:
         rows: columns ``row_id``, ``group`` and ``location``.
         previous: ``PREVIOUS_FEATURES``.
     """
-    now, before = _by_id(rows), _by_id(previous)
-    new = {row_id: row for row_id, row in now.items() if row_id not in before}
-    gone = {row_id: row for row_id, row in before.items() if row_id not in now}
-    moved = {group for group, _ in new.values()} & {group for group, _ in gone.values()}
-    changed = [location for group, location in new.values() if group in moved]
-    only_new = [location for group, location in new.values() if group not in moved]
-    only_gone = [location for group, location in gone.values() if group not in moved]
+    now, before = _distinct(rows), _distinct(previous)
+    new = now.filter(pc.invert(pc.is_in(now["row_id"], value_set=before["row_id"])))
+    gone = before.filter(pc.invert(pc.is_in(before["row_id"], value_set=now["row_id"])))
+    edited = pc.is_in(new["group"], value_set=gone["group"])
+    replaced = pc.is_in(gone["group"], value_set=new["group"])
+    changed, only_new, only_gone = new.filter(edited), new.filter(pc.invert(edited)), gone.filter(pc.invert(replaced))
     return Drift(
         previous_rows=len(previous),
         unchanged=len(now) - len(new),
         new=len(only_new),
         gone=len(only_gone),
         changed=len(changed),
-        new_examples=only_new[:SHOWN],
-        gone_examples=only_gone[:SHOWN],
-        changed_examples=changed[:SHOWN],
+        new_examples=only_new["location"][:SHOWN].to_pylist(),
+        gone_examples=only_gone["location"][:SHOWN].to_pylist(),
+        changed_examples=changed["location"][:SHOWN].to_pylist(),
     )
 
 
-def _by_id(rows: Dataset) -> dict[str, tuple[str, str]]:
-    """Group and location by row id; of equal rows the first stands."""
-    found: dict[str, tuple[str, str]] = {}
-    for batch in rows.select_columns(list(PREVIOUS_FEATURES)).iter(batch_size=BATCH_ROWS):
-        for row_id, group, location in zip(batch["row_id"], batch["group"], batch["location"], strict=True):
-            found.setdefault(row_id, (group, location))
-    return found
+def _distinct(rows: Dataset) -> pa.Table:
+    """Row id, group and location; of equal rows the first stands."""
+    table = rows.select_columns(list(PREVIOUS_FEATURES)).with_format("arrow")[:]
+    firsts = table.group_by("row_id", use_threads=False).aggregate([("group", "first"), ("location", "first")])
+    return firsts.rename_columns({"group_first": "group", "location_first": "location"})
