@@ -60,9 +60,18 @@ def ours(path: Path) -> dict[str, int]:
 
 
 def plain(path: Path) -> dict[str, int]:
-    """What a script would do: load, filter row by row, drop duplicates, split by hash."""
+    """What a script would do: load, filter row by row, count tokens, drop exact duplicates, split by hash.
+
+    Near-duplicates and contamination, which ours looks for too, are left out.
+    """
     import pandas as pd
     from datasets import Dataset, load_dataset
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent)
+
+    def count_tokens(batch: dict[str, list[str]]) -> dict[str, list[int]]:
+        return {f"{name}_tokens": [len(ids) for ids in tokenizer(texts)["input_ids"]] for name, texts in batch.items()}
 
     def good(row: dict[str, str]) -> bool:
         try:
@@ -76,6 +85,7 @@ def plain(path: Path) -> dict[str, int]:
 
     with tempfile.TemporaryDirectory() as cache:
         rows = load_dataset("json", data_files=str(path), split="train", cache_dir=cache).filter(good)
+        rows = rows.map(count_tokens, batched=True)
         frame = rows.to_pandas()
         texts = frame["instruction"].str.lower().str.split().str.join(" ") + frame["completion"]
         frame = frame[~texts.duplicated()]
