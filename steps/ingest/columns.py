@@ -27,6 +27,10 @@ REQUIRED = ("instruction", "completion")
 # former, and the latter cannot be written as UTF-8.
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
+# In a test a control character is part of what is checked, such as the escape sequence that a function removes: tests
+# are run, not trained on. NUL no Python source may hold.
+FORBIDDEN_IN_TESTS = re.compile("[\x00\ud800-\udfff]")
+
 
 @dataclass(frozen=True, slots=True)
 class RowTexts:
@@ -151,7 +155,8 @@ class _Fields:
         if value is None:
             return []
         listed = value if isinstance(value, list) else [value]
-        return [text for item in listed if (text := self.valid(item, f"column {column!r}")).strip()]
+        where = f"column {column!r}"
+        return [text for item in listed if (text := self.valid(item, where, FORBIDDEN_IN_TESTS)).strip()]
 
     def group(self) -> str:
         """The group; problem numbers are common."""
@@ -160,12 +165,12 @@ class _Fields:
             return str(value)
         return "" if value is None else self.valid(value, f"column {self.chosen['group']!r}")
 
-    def valid(self, value: object, where: str) -> str:
+    def valid(self, value: object, where: str, forbidden: re.Pattern[str] = FORBIDDEN) -> str:
         """The value as a text with plain line ends; "" where it is none or holds a forbidden character."""
         if not isinstance(value, str):
             self.problems.append(f"{where} holds a value of type {type(value).__name__}, not text")
             return ""
-        if found := FORBIDDEN.search(value):
+        if found := forbidden.search(value):
             self.problems.append(f"{where} holds {_named(found[0])} as its character {found.start() + 1}")
             return ""
         return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value

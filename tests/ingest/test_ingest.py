@@ -14,7 +14,7 @@ from steps.ingest.ingest import ingest_sources
 from steps.ingest.report import IngestReport
 from steps.resolve.data import lock_data
 from steps.resolve.locks import DataLock, LockedSource
-from steps.resolve.params import DataParameters
+from steps.resolve.params import DataParameters, Source
 from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, row_id_of
 
 GOOD = {"instruction": "Add", "output": "a + b"}
@@ -321,3 +321,13 @@ def test_a_parquet_date_that_python_cannot_hold_is_one_clear_line(tmp_path: Path
     with pytest.raises(DataError, match=r"rows\.parquet: not readable as Parquet: ") as caught:
         _ingest({"files": str(path)})
     assert "\n" not in str(caught.value)
+
+
+def test_the_quickstarts_packages_have_no_unreadable_row() -> None:
+    """Their doctests may hold control characters: one checks that escape sequences are removed."""
+    packages = ("boltons", "more_itertools", "toolz")
+    data = DataParameters(sources=tuple(Source(package=name) for name in packages))
+    rows, unreadable, report = ingest_sources(data, lock_data(data))
+    assert (len(unreadable), report.unreadable) == (0, 0)
+    assert len(rows) > 350
+    assert any("\x1b" in test for row in rows for test in row["tests"])
