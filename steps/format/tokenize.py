@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXAMPLE_FEATURES = Features(
     {
         "row_id": Value("string"),
+        "source": Value("string"),
+        "license": Value("string"),
         "instruction": Value("string"),
         "prompt": Value("string"),
         "completion": Value("string"),
@@ -100,7 +102,7 @@ def tokenize(
         if len(prompt_ids) + len(completion_ids) > max_length:
             too_long.append(row["row_id"])
             continue
-        example = {name: row[name] for name in ("row_id", "instruction", "completion", "tests")}
+        example = {name: row[name] for name in ("row_id", "source", "license", "instruction", "completion", "tests")}
         kept.append({**example, "prompt": prompt, "prompt_ids": prompt_ids, "completion_ids": completion_ids})
     return table_of(kept, EXAMPLE_FEATURES), too_long, unsafe
 

@@ -105,8 +105,8 @@ def measure(work: Callable[[Path], dict[str, int]], path: Path) -> tuple[dict[st
     Memory-mapped files do not count: the kernel takes their pages back whenever it needs them.
     """
     import datasets  # noqa: F401 - imports are not part of the measurement
-    import great_expectations  # noqa: F401
-    import pandas  # noqa: F401
+    import great_expectations  # noqa: F401 - as above
+    import pandas  # noqa: F401 - as above
     import psutil
 
     process, peak, done = psutil.Process(), 0, threading.Event()

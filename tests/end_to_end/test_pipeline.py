@@ -91,6 +91,19 @@ def test_an_evaluation_set_is_an_input_of_the_split(first_run: PipelineRunRespon
     assert [(one.name, one.items) for one in report.compared_sets][:1] == [(str(path), 1)]
 
 
+def test_no_row_vanishes(load: Callable[[str, str], Any]) -> None:
+    report = load("ingest", "ingest_report")
+    raw, kept = load("ingest", "raw_rows"), load("validate", "rows")
+    split_rows, examples = load("split", "split_rows"), load("format", "examples")
+    assert sum(source.records for source in report.sources) == len(raw) + report.blank + report.unreadable == 120
+    assert len(raw) == len(kept) + len(load("validate", "quarantine"))
+    assert len(kept) == sum(map(len, split_rows.values())) + len(load("split", "removed_rows"))
+    formatted = {split.name: split for split in load("format", "format_report").splits}
+    for name, rows in split_rows.items():
+        assert len(rows) == formatted[name].examples + len(formatted[name].too_long) + len(formatted[name].unsafe)
+    assert set(examples["test"]["row_id"]) <= set(split_rows["test"]["row_id"]) <= set(raw["row_id"])
+
+
 def test_nothing_in_the_store_is_a_pickle(first_run: PipelineRunResponse) -> None:
     files = [path for path in store().rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".arrow", ".json", ".html", ".safetensors", ".jinja", ".log"}

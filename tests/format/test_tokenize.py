@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelLock:
 
 def rows(*numbers: int, **changes: str) -> Dataset:
     """Rows by number, all with the given fields changed."""
-    plain = {"source": "", "location": "", "group": "", "license": "", "tests": []}
+    plain = {"source": "here", "location": "", "group": "", "license": "MIT", "tests": []}
     return Dataset.from_list(
         [{**plain, "row_id": str(number), **row(number), **changes} for number in numbers],
         features=ROW_FEATURES,
@@ -98,6 +98,7 @@ def test_no_row_that_fits_is_an_error_that_names_the_key(model: ModelLock, tmp_p
 def test_examples_start_generation_where_training_saw_the_completion(model: ModelLock, tmp_path: Path) -> None:
     _, examples, _ = format_rows(splits(rows(1, 2)), model, PROMPT, tmp_path)
     example, tokenizer = examples["test"][0], load_tokenizer(tmp_path)
+    assert (example["row_id"], example["source"], example["license"]) == ("101", "here", "MIT")
     assert set(examples) == {"validation", "test"}
     assert example["completion_ids"][-1] == tokenizer.eos_token_id
     chat = [{"role": "user", "content": example["instruction"]}]
