@@ -27,6 +27,6 @@ def data(
     data_lock, _, tokenizer_lock, evaluation_lock, previous_rows, _ = resolve(
         data, base_model, splits.contamination.against
     )
-    raw_rows, _, _ = ingest(data, data_lock, previous_rows)
-    rows, _, _ = validate(raw_rows, tokenizer_lock, prompt, validation)
-    split(rows, splits, evaluation_lock)
+    raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
+    rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)
+    split(rows, splits, evaluation_lock, ingest_report, validation_report)

@@ -39,9 +39,9 @@ def finetune(
     data_lock, model_lock, tokenizer_lock, evaluation_lock, previous_rows, _ = resolve(
         data, base_model, splits.contamination.against
     )
-    raw_rows, _, _ = ingest(data, data_lock, previous_rows)
-    rows, _, _ = validate(raw_rows, tokenizer_lock, prompt, validation)
-    split_rows, _, _ = split(rows, splits, evaluation_lock)
+    raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
+    rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)
+    split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
     blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
     adapter, _ = train(blocks, quantized_model, tokenizer, training)

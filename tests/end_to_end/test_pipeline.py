@@ -27,7 +27,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 27
+    assert len(artifacts) == 28
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
@@ -101,6 +101,10 @@ def test_no_row_vanishes(load: Callable[[str, str], Any]) -> None:
     formatted = {split.name: split for split in load("format", "format_report").splits}
     for name, rows in split_rows.items():
         assert len(rows) == formatted[name].examples + len(formatted[name].too_long) + len(formatted[name].unsafe)
+    (_, records), *parts = load("split", "data_report").flow()
+    assert records == sum(count for _, count in parts) == 120
+    page = load("split", "data_report").html()
+    assert all(f"{room}: " in page for room in ("Ingest", "Validate", "Split"))
     assert set(examples["test"]["row_id"]) <= set(split_rows["test"]["row_id"]) <= set(raw["row_id"])
 
 
@@ -145,7 +149,7 @@ def is_pickle(path: Path) -> bool:
         ({"promotion": {"min_loss_gain": 0.001}}, {"promote"}),
         ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
-        ({"validation": {"completion_length": {"max": 7999}}}, {"validate"}),
+        ({"validation": {"completion_length": {"max": 7999}}}, {"validate", "split"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
