@@ -1,8 +1,5 @@
 """How long texts are, as a report keeps it: a few quantiles and a histogram."""
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -27,25 +24,15 @@ class Lengths(BaseModel):
     counts: list[int]
 
 
-def lengths_of(texts: Sequence[str]) -> Lengths:
-    """Summary of the texts' lengths in characters; zeros where there is no text."""
-    sizes = [len(text) for text in texts] or [0]
-    cuts = quantiles(sizes, n=20, method="inclusive") if len(sizes) > 1 else [float(sizes[0])] * 19
-    counts = [0] * len(EDGES)
-    for text in texts:
-        counts[bisect_right(EDGES, len(text)) - 1] += 1
-    return Lengths(median=cuts[9], p95=cuts[18], longest=max(sizes), counts=counts)
-
-
 def lengths_of_column(rows: "Dataset", column: str) -> Lengths:
-    """The same for a column of text, counted by Arrow batch by batch: four bytes of memory a row."""
+    """Summary of a column of texts, counted by Arrow batch by batch: four bytes of memory a row; zeros without rows."""
     import numpy as np
     import pyarrow.compute as pc
 
     batches = rows.select_columns([column]).with_format("arrow").iter(batch_size=BATCH_ROWS)
     sizes = np.concatenate([np.zeros(0, np.int32), *(pc.utf8_length(table[column]).to_numpy() for table in batches)])
     if not len(sizes):
-        return lengths_of([])
+        return Lengths(median=0, p95=0, longest=0, counts=[0] * len(EDGES))
     median, p95 = np.quantile(sizes, [0.5, 0.95])
     counts, _ = np.histogram(sizes, bins=[*EDGES, np.inf])
     return Lengths(median=float(median), p95=float(p95), longest=int(sizes.max()), counts=counts.tolist())

@@ -3,7 +3,9 @@
 import re
 from html.parser import HTMLParser
 
-from steps.lengths import EDGES, lengths_of
+from datasets import Dataset, Features, Value
+
+from steps.lengths import EDGES, lengths_of_column
 from steps.page import Page, Section, Table, Tile, bars, render
 from steps.report import Report
 
@@ -76,8 +78,13 @@ def test_a_report_is_a_page_of_its_fields_by_default() -> None:
     assert "&lt;i&gt;" in html
 
 
+def texts(*values: str) -> Dataset:
+    """A data set with one column of texts."""
+    return Dataset.from_dict({"text": list(values)}, features=Features({"text": Value("string")}))
+
+
 def test_lengths_are_counted_in_their_bins() -> None:
-    lengths = lengths_of(["", "x" * 49, "x" * 50, "x" * 9000])
+    lengths = lengths_of_column(texts("", "x" * 49, "x" * 50, "x" * 9000), "text")
     assert lengths.counts == [2, 1, *[0] * 12, 1]
     assert (lengths.median, lengths.longest) == (49.5, 9000)
-    assert lengths_of([]).counts == [0] * len(EDGES)
+    assert lengths_of_column(texts(), "text").counts == [0] * len(EDGES)

@@ -1,12 +1,11 @@
 """Greedy answers in batches."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from steps.progress import Progress
+from steps.evaluate.inference import inference
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -43,17 +42,10 @@ def generate_answers(
         batch_size: prompts answered together.
         adapter: False answers with the base model, the adapter switched off.
     """
-    import torch
 
     order = sorted(range(len(examples)), key=lambda index: len(examples[index]["prompt_ids"]))
     answers: dict[int, Answer] = {}
-    name = "answers, tuned" if adapter else "answers, base"
-    model.eval()
-    with (
-        torch.inference_mode(),
-        nullcontext() if adapter else model.disable_adapter(),
-        Progress(name, len(order)) as progress,
-    ):
+    with inference(model, "answers", len(order), adapter=adapter) as progress:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             prompts = [examples[index]["prompt_ids"] for index in indices]

@@ -1,12 +1,11 @@
 """Completion loss, row by row."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from steps.progress import Progress
+from steps.evaluate.inference import inference
 
 if TYPE_CHECKING:
     import torch
@@ -33,17 +32,10 @@ def completion_losses(model: "PeftModel", examples: Dataset, batch_size: int, *,
         batch_size: rows of one forward pass.
         adapter: False measures the base model, with the adapter switched off.
     """
-    import torch
 
     order = sorted(range(len(examples)), key=lambda index: _length(examples[index]))
     losses: dict[int, RowLoss] = {}
-    name = "loss, tuned" if adapter else "loss, base"
-    model.eval()
-    with (
-        torch.inference_mode(),
-        nullcontext() if adapter else model.disable_adapter(),
-        Progress(name, len(order)) as progress,
-    ):
+    with inference(model, "loss", len(order), adapter=adapter) as progress:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             rows = [examples[index] for index in indices]
