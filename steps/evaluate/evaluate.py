@@ -12,9 +12,9 @@ from steps.evaluate.losses import completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport, Sample
 from steps.evaluate.statistics import compare_losses, compare_shares
-from steps.format.tokenizer import load_tokenizer
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
+from steps.tokenizer import load_tokenizer
 
 
 def evaluate_adapter(

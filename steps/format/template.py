@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from steps.format.params import PromptParameters
+from steps.tokenizer import PLACEHOLDER, begin_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PLACEHOLDER = re.compile(r"\{(system|instruction|eos)\}")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,10 @@ class Template:
 
 def bind_template(prompt: PromptParameters, tokenizer: "PreTrainedTokenizerBase") -> Template:
     """The template with the tokenizer's own begin and end tokens."""
-    starts_with_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return Template(
         system=prompt.system,
         text=prompt.template,
-        bos=str(tokenizer.bos_token) if starts_with_bos else "",
+        bos=begin_token(tokenizer),
         eos=str(tokenizer.eos_token),
     )
 

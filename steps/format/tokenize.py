@@ -11,11 +11,11 @@ from steps.format.pack import label, pack
 from steps.format.params import PromptParameters
 from steps.format.report import FormatReport, SplitFormat
 from steps.format.template import Template, bind_template
-from steps.format.tokenizer import choose_padding, load_tokenizer
 from steps.provenance import write_provenance
 from steps.resolve.base_model import local_tokenizer
 from steps.resolve.locks import ModelLock
 from steps.rows import table_of
+from steps.tokenizer import choose_padding, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

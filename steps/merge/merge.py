@@ -8,7 +8,6 @@ from datasets import Dataset
 
 from steps.errors import ModelError
 from steps.files import require_space
-from steps.format.tokenizer import load_tokenizer
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
 from steps.merge.verify import Outputs, changed_weights, check_bounds, compare, outputs
@@ -17,6 +16,7 @@ from steps.quantize.device import Device, describe_device
 from steps.quantize.quantize import weight_bytes
 from steps.resolve.base_model import local_model
 from steps.resolve.locks import ModelLock
+from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor

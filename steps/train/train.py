@@ -11,10 +11,10 @@ from datasets import DatasetDict
 
 from steps.errors import DataError, ModelError
 from steps.files import require_space
-from steps.format.tokenizer import load_tokenizer
 from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
+from steps.tokenizer import load_tokenizer
 from steps.train.params import TrainingParameters
 from steps.train.report import TrainingReport
 

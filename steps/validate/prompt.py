@@ -1,16 +1,15 @@
 """What the rules must know of the run's prompt and tokenizer."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.errors import ModelError
+from steps.tokenizer import PLACEHOLDER, begin_token, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-PLACEHOLDER = re.compile(r"\{(system|instruction|eos)\}")
 TOKENIZED_TOGETHER = 1000
 """Texts that are tokens at the same time; decides memory and speed, never the result."""
 
@@ -48,18 +47,12 @@ def bind_prompt(text: PromptText, tokenizer_folder: Path) -> Prompt:
     """Read the tokenizer of a model folder.
 
     Raises:
-        ModelError: the folder has no tokenizer, or one that runs in Python alone and would take hours.
+        ModelError: the folder has no tokenizer, or one without an end token, or one that runs in Python alone and
+            would take hours.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer_folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{tokenizer_folder}: no tokenizer can be read there ({reason})") from error
+    loaded = load_tokenizer(tokenizer_folder)
     if not loaded.is_fast:
         raise ModelError(f"{tokenizer_folder}: {type(loaded).__name__} has no fast form; use a base model that has one")
-    begins = loaded("a")["input_ids"][:1] == [loaded.bos_token_id]
     values = {"system": text.system, "instruction": "", "eos": str(loaded.eos_token)}
     frame = PLACEHOLDER.sub(lambda match: values[match[1]], text.template)
     tokenizer = loaded.backend_tokenizer
@@ -69,7 +62,7 @@ def bind_prompt(text: PromptText, tokenizer_folder: Path) -> Prompt:
         tokenizer=tokenizer,
         special_tokens=tuple(map(str, loaded.all_special_tokens)),
         markers=markers_of(text.template),
-        frame_tokens=len(tokenizer.encode(frame, add_special_tokens=False)) + 1 + begins,
+        frame_tokens=len(tokenizer.encode(frame, add_special_tokens=False)) + 1 + bool(begin_token(loaded)),
         max_length=text.max_length,
     )
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steps.format.params import PromptParameters
 from steps.format.template import bind_template
-from steps.format.tokenizer import choose_padding, load_tokenizer
+from steps.tokenizer import choose_padding, load_tokenizer
 from tests.tiny import write_tokenizer
 
 TEMPLATES = [

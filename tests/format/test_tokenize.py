@@ -9,11 +9,11 @@ from steps.errors import DataError
 from steps.format.pack import IGNORED
 from steps.format.params import PromptParameters
 from steps.format.tokenize import format_rows
-from steps.format.tokenizer import load_tokenizer
 from steps.resolve.base_model import lock_model
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters
 from steps.rows import ROW_FEATURES
+from steps.tokenizer import load_tokenizer
 from tests.tiny import row, write_model
 
 PROMPT = PromptParameters(system="Code only.", max_length=128)

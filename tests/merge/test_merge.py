@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from steps.errors import ModelError
 from steps.format.params import PromptParameters
 from steps.format.template import bind_template
-from steps.format.tokenizer import load_tokenizer
 from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
 from steps.merge.verify import changed_weights
+from steps.tokenizer import load_tokenizer
 from tests.tiny_run import TinyRun
 
 

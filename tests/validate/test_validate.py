@@ -269,7 +269,7 @@ def test_lengths_are_those_of_the_tokens_that_format_makes(tokenizer_folder: Pat
     """Instruction and completion of one byte-level token each, where no tokens merge."""
     from steps.format.params import PromptParameters
     from steps.format.template import bind_template
-    from steps.format.tokenizer import load_tokenizer
+    from steps.tokenizer import load_tokenizer
     from tests.validate.rows import TEXT
 
     tokenizer = load_tokenizer(tokenizer_folder)

@@ -1,5 +1,6 @@
 """The tokenizer as training and serving use it."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,9 @@ from steps.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+PLACEHOLDER = re.compile(r"\{(system|instruction|eos)\}")
+"""What a prompt template fills in."""
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -40,3 +44,8 @@ def choose_padding(tokenizer: "PreTrainedTokenizerBase") -> None:
     others = [tokenizer.unk_token, *tokenizer.all_special_tokens]
     free = [token for token in others if token and token not in taken]
     tokenizer.pad_token = free[0] if free else tokenizer.eos_token
+
+
+def begin_token(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The token that the tokenizer puts before a sequence, "" where it puts none."""
+    return str(tokenizer.bos_token) if tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
