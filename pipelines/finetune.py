@@ -42,7 +42,7 @@ def finetune(
     raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
     rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
-    blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
+    blocks, examples, _, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
     adapter, _ = train(blocks, quantized_model, tokenizer, training)
     evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)

@@ -35,14 +35,24 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A run of text, such as a token; ``marks`` are ``trained``, ``masked`` and ``special``."""
+
+    text: str
+    marks: str = ""
+    about: str = ""  # shown where the pointer rests
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading with any of a text, a table, figures (SVG made by :func:`svg`) and blocks of code."""
+    """A heading with any of a text, a table, figures (SVG made by :func:`svg`), blocks of code and marked text."""
 
     title: str
     text: str = ""
     table: Table | None = None
     figures: Sequence[str] = ()
     codes: Sequence[tuple[str, str]] = ()
+    marked: Sequence[tuple[str, Sequence[Piece]]] = ()
 
 
 @dataclass(frozen=True)

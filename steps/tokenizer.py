@@ -1,23 +1,22 @@
 """The tokenizer as training and serving use it."""
 
-import re
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-PLACEHOLDER = re.compile(r"\{(system|instruction|eos)\}")
-"""What a prompt template fills in."""
+    from tokenizers import Tokenizer
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, padding on the right.
 
     Raises:
-        ModelError: the folder has none, or it has no end-of-sequence token.
+        ModelError: the folder has none, or one without an end-of-sequence token, or one that runs in Python alone and
+            would take hours.
     """
     from transformers import AutoTokenizer
 
@@ -25,6 +24,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no tokenizer can be read there ({str(error).splitlines()[0]})") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder}: {type(tokenizer).__name__} has no fast form; use a base model that has one")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-sequence token; a model tuned with it could not stop")
     tokenizer.padding_side = "right"
@@ -49,3 +50,54 @@ def choose_padding(tokenizer: "PreTrainedTokenizerBase") -> None:
 def begin_token(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The token that the tokenizer puts before a sequence, "" where it puts none."""
     return str(tokenizer.bos_token) if tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id] else ""
+
+
+def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
+    """Every text that the tokenizer reads as a control token, such as ``</s>`` or ``<|im_start|>``."""
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added]))
+
+
+def encoder(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
+    """The tokenizer's own engine, for whole batches of texts that start a sequence: no padding, nothing cut."""
+    return _unbounded(json.loads(tokenizer.backend_tokenizer.to_str()))
+
+
+def continuation_encoder(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
+    """The same for texts that continue a sequence.
+
+    SentencePiece tokenizers, Llama-2's for one, put a space before a text's first word. Before a completion that space
+    would be trained, and an answer to the served prompt would begin with it.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for kind, parts in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        stage = state[kind]
+        sequence = stage[parts] if stage and stage["type"] == "Sequence" else [stage] if stage else []
+        kept = [_without_space(part) for part in sequence if part["type"] != "Prepend"]
+        state[kind] = {"type": "Sequence", parts: kept} if kept else None
+    return _unbounded(state)
+
+
+def _without_space(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] == "Metaspace":
+        return {**part, "prepend_scheme": "never"}
+    if part["type"] == "ByteLevel":
+        return {**part, "add_prefix_space": False}
+    return part
+
+
+def _unbounded(state: dict[str, Any]) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(json.dumps({**state, "padding": None, "truncation": None}))
+
+
+def generation_config(tokenizer: "PreTrainedTokenizerBase") -> "GenerationConfig":
+    """How a tuned model generates unless a caller says otherwise: greedy, as it is evaluated, to the end token."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types there
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
+from steps.format.format import format_rows
 from steps.format.params import PromptParameters
-from steps.format.tokenize import format_rows
 from steps.ingest.ingest import ingest_sources
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
@@ -48,7 +48,7 @@ def make_tiny_run(folder: Path) -> TinyRun:
     parameters = SplitParameters(validation=0.15, test=0.15, near_duplicate_threshold=None)  # the rows are alike
     splits, _, _ = split_rows(raw_rows, parameters, DataLock(sources=[]))
     lock = lock_model(BaseModelParameters(folder=str(base)))
-    blocks, examples, _ = format_rows(splits, lock, PromptParameters(max_length=512), tokenizer)
+    blocks, examples, _, _ = format_rows(splits, lock, PromptParameters(max_length=512), tokenizer)
     quantize_model(lock, QuantizationParameters(), quantized)
     training = TrainingParameters(
         max_steps=12, batch_size=2, gradient_accumulation=1, learning_rate=5e-3, evaluate_every=4

@@ -82,4 +82,6 @@ def _generate(
 def _answer(tokens: list[int], tokenizer: "PreTrainedTokenizerBase") -> Answer:
     stopped = tokenizer.eos_token_id in tokens
     kept = tokens[: tokens.index(tokenizer.eos_token_id)] if stopped else tokens
-    return Answer(text=str(tokenizer.decode(kept, skip_special_tokens=True)), stopped=stopped, tokens=len(kept))
+    # Some templates, Llama-2's for one, put a space before an answer: it belongs to the format, not to the code.
+    text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
+    return Answer(text=text, stopped=stopped, tokens=len(kept))

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from zenml import step
 from zenml.config import CachePolicy
 
-from materializers.dataset import DatasetDictMaterializer
+from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
 from materializers.report import ReportMaterializer
@@ -19,13 +19,14 @@ from steps.resolve.locks import TokenizerLock
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "tokenizers", "transformers", "trl")
+    return fingerprint(__file__, "tokenizers", "transformers")
 
 
 @step(
     output_materializers={
         "blocks": DatasetDictMaterializer,
         "examples": DatasetDictMaterializer,
+        "left_out_rows": DatasetMaterializer,
         "tokenizer": DirectoryMaterializer,
         "format_report": ReportMaterializer,
     },
@@ -36,12 +37,13 @@ def format(
 ) -> tuple[
     Annotated[DatasetDict, "blocks"],
     Annotated[DatasetDict, "examples"],
+    Annotated[Dataset, "left_out_rows"],
     Annotated[TokenizerFiles, "tokenizer"],
     Annotated[FormatReport, "format_report"],
 ]:
     """Render, tokenise and pack the rows; keep validation and test rows as single examples too."""
-    from steps.format.tokenize import format_rows
+    from steps.format.format import format_rows
 
     with output_directory() as folder:
-        blocks, examples, report = format_rows(split_rows, tokenizer_lock.model, prompt, folder)
-        return blocks, examples, TokenizerFiles(folder), report
+        blocks, examples, left_out, report = format_rows(split_rows, tokenizer_lock.model, prompt, folder)
+        return blocks, examples, left_out, TokenizerFiles(folder), report

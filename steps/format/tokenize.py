@@ -1,24 +1,26 @@
-"""Rows -> tokenised examples -> blocks."""
+"""Rows -> token ids: what fits, what is cut, what is left out."""
 
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, DatasetDict, Features, List, Value
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Features, List, Value
 
-from steps.errors import DataError
-from steps.files import require_space
-from steps.format.pack import label, pack
+from steps.chat_template import Template
 from steps.format.params import PromptParameters
-from steps.format.report import FormatReport, SplitFormat
-from steps.format.template import Template, bind_template
-from steps.provenance import write_provenance
-from steps.resolve.base_model import local_tokenizer
-from steps.resolve.locks import ModelLock
-from steps.rows import table_of
-from steps.tokenizer import choose_padding, load_tokenizer
+from steps.rows import BATCH_ROWS, dataset_of
+from steps.tokenizer import continuation_encoder, encoder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from tokenizers import Tokenizer
+
+IGNORED = -100
+"""Label of a token that does not count in the loss (torch.nn.CrossEntropyLoss)."""
+
+TEXT_COLUMNS = ("row_id", "source", "license", "instruction", "completion", "tests")
 
 EXAMPLE_FEATURES = Features(
     {
@@ -26,127 +28,149 @@ EXAMPLE_FEATURES = Features(
         "source": Value("string"),
         "license": Value("string"),
         "instruction": Value("string"),
-        "prompt": Value("string"),
         "completion": Value("string"),
         "tests": List(Value("string")),
+        "prompt": Value("string"),
         "prompt_ids": List(Value("int32")),
-        "completion_ids": List(Value("int32")),
+        "completion_ids": List(Value("int32")),  # the end token last
     }
 )
-SHOWN_EXAMPLES = 3
-TOKENIZER_BYTES = 50_000_000
+
+SEQUENCE_FEATURES = Features(
+    {
+        "row_id": Value("string"),
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+    }
+)
+
+LEFT_OUT_FEATURES = Features({name: Value("string") for name in ("row_id", "split", "location", "reason")})
 
 
-def format_rows(
-    rows: DatasetDict, model: ModelLock, prompt: PromptParameters, output: Path
-) -> tuple[DatasetDict, DatasetDict, FormatReport]:
-    """Render, tokenise and pack.
+@dataclass
+class LeftOut:
+    """Rows of one split that give no sequence or no example, and how many were cut."""
 
-    Args:
-        rows: splits train, validation and test with the columns of ``steps.rows.ROW_FEATURES``.
-        model: the base model, for its tokenizer.
-        output: folder that gets the tokenizer with the template as its ``chat_template``.
+    split: str
+    rows: list[dict[str, str]] = field(default_factory=list)
+    refused: int = 0
+    too_long: int = 0
+    cut: int = 0
 
-    Returns:
-        Blocks (splits train and validation: ``input_ids``, ``labels``, with packing ``bfd`` also ``seq_lengths``),
-        single examples (splits validation and test, columns of ``EXAMPLE_FEATURES``), and the report.
+    def add(self, row: dict[str, Any], reason: str) -> None:
+        """Keep a row's id and place with the reason."""
+        self.rows.append({"row_id": row["row_id"], "split": self.split, "location": row["location"], "reason": reason})
 
-    Raises:
-        DataError: no training row is left.
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as token ids; the completion ends with the end token."""
+
+    row: dict[str, Any]
+    prompt: str
+    prompt_ids: list[int]
+    completion_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+class Encoder:
+    """Renders and tokenises rows in batches.
+
+    Prompt and completion are tokenised apart: generation starts from the prompt's own tokens, so training does too.
     """
-    require_space(output, TOKENIZER_BYTES, "the tokenizer")
-    tokenizer = load_tokenizer(local_tokenizer(model))
-    choose_padding(tokenizer)
-    template = bind_template(prompt, tokenizer)
-    tokenizer.chat_template = template.chat_template()
-    tokenizer.save_pretrained(output)
-    write_provenance(output, prompt=prompt)
 
-    examples, blocks, figures = DatasetDict(), DatasetDict(), []
-    for name, split in rows.items():
-        kept, too_long, unsafe = tokenize(split, tokenizer, template, prompt.max_length)
-        packed = pack(label(kept, prompt), prompt)
-        figures.append(_figures(name, split, kept, packed, too_long, unsafe, prompt))
-        if name != "test":
-            blocks[name] = packed
-        if name != "train":
-            examples[name] = kept
-        elif not len(kept):
-            raise DataError(
-                f"parameters.prompt.max_length: none of the {len(split)} training rows fits "
-                f"{prompt.max_length} tokens; raise it"
-            )
-    return blocks, examples, _report(tokenizer, template, prompt, rows["train"], figures)
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.end: int = template.tokenizer.eos_token_id
+        self.start_encoder: Tokenizer = encoder(template.tokenizer)
+        self.completion_encoder: Tokenizer = continuation_encoder(template.tokenizer)
+        self.refused = "|".join(map(re.escape, template.refused))
 
+    def encode(self, rows: pa.Table, left_out: LeftOut) -> Iterator[Encoded]:
+        """The rows that spell nothing that could end a turn; the others are left out."""
+        safe = self._safe(rows, left_out)
+        if not safe:
+            return
+        prompts = self.template.prompts([row["instruction"] for row in safe])
+        completions = [self.template.answer(row["completion"]) for row in safe]
+        starts = self.start_encoder.encode_batch_fast(prompts, add_special_tokens=False)
+        ends = self.completion_encoder.encode_batch_fast(completions, add_special_tokens=False)
+        for row, prompt, start, end in zip(safe, prompts, starts, ends, strict=True):
+            yield Encoded(row, prompt, start.ids, [*end.ids, self.end])
 
-def tokenize(
-    rows: Dataset, tokenizer: "PreTrainedTokenizerBase", template: Template, max_length: int
-) -> tuple[Dataset, list[str], list[str]]:
-    """Examples that fit, ids of rows longer than ``max_length`` tokens, ids of rows that contain a special token.
-
-    Text that spells a special token (``</s>``) would end a turn inside a row, so such a row is set aside. Prompt and
-    completion are tokenised apart, as generation starts from the prompt's own tokens.
-    """
-    specials = [str(token) for token in tokenizer.all_special_tokens]
-    kept: list[dict[str, Any]] = []
-    too_long: list[str] = []
-    unsafe: list[str] = []
-    for row in rows:
-        if any(token in row["instruction"] or token in row["completion"] for token in specials):
-            unsafe.append(row["row_id"])
-            continue
-        prompt = template.prompt(row["instruction"])
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        completion_ids = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
-        completion_ids = [*completion_ids, tokenizer.eos_token_id]
-        if len(prompt_ids) + len(completion_ids) > max_length:
-            too_long.append(row["row_id"])
-            continue
-        example = {name: row[name] for name in ("row_id", "source", "license", "instruction", "completion", "tests")}
-        kept.append({**example, "prompt": prompt, "prompt_ids": prompt_ids, "completion_ids": completion_ids})
-    return table_of(kept, EXAMPLE_FEATURES), too_long, unsafe
+    def _safe(self, rows: pa.Table, left_out: LeftOut) -> list[dict[str, Any]]:
+        texts = [pc.binary_join_element_wise("\n", rows[name], "") for name in ("instruction", "completion")]
+        found = pc.or_(*(pc.match_substring_regex(text, self.refused) for text in texts))
+        for row in rows.filter(found).to_pylist():
+            match = re.search(self.refused, f"\n{row['instruction']}\n{row['completion']}")
+            left_out.add(row, f"spells {match[0].strip() if match else ''}, which could end a turn")
+            left_out.refused += 1
+        safe: list[dict[str, Any]] = rows.filter(pc.invert(found)).to_pylist()
+        return safe
 
 
-def _figures(
-    name: str,
-    rows: Dataset,
-    kept: Dataset,
-    packed: Dataset,
-    too_long: list[str],
-    unsafe: list[str],
-    prompt: PromptParameters,
-) -> SplitFormat:
-    lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in kept]
-    trained = lengths if prompt.loss_on == "all" else [len(ids) for ids in kept["completion_ids"]]
-    return SplitFormat(
-        name=name,
-        rows=len(rows),
-        examples=len(kept),
-        too_long=too_long,
-        unsafe=unsafe,
-        tokens=sum(lengths),
-        trained_tokens=sum(trained),
-        blocks=len(packed),
-        fill=sum(lengths) / (len(packed) * prompt.max_length) if len(packed) else 0.0,
-        lengths=lengths,
-    )
+def examples_of(rows: Dataset, encode: Encoder, max_length: int, left_out: LeftOut) -> Dataset:
+    """Rows that fit ``max_length`` tokens whole, as single examples to evaluate on (``EXAMPLE_FEATURES``)."""
+
+    def tables() -> Iterator[pa.Table]:
+        for batch in _batches(rows):
+            kept = [
+                {name: one.row[name] for name in TEXT_COLUMNS}
+                | {"prompt": one.prompt, "prompt_ids": one.prompt_ids, "completion_ids": one.completion_ids}
+                for one in encode.encode(batch, left_out)
+                if _fits(one, max_length, left_out)
+            ]
+            yield pa.Table.from_pylist(kept, schema=EXAMPLE_FEATURES.arrow_schema)
+
+    return dataset_of(tables(), EXAMPLE_FEATURES)
 
 
-def _report(
-    tokenizer: "PreTrainedTokenizerBase",
-    template: Template,
-    prompt: PromptParameters,
-    rows: Dataset,
-    figures: list[SplitFormat],
-) -> FormatReport:
-    shown = rows.select(range(min(SHOWN_EXAMPLES, len(rows))))
-    return FormatReport(
-        max_length=prompt.max_length,
-        packing=prompt.packing,
-        loss_on=prompt.loss_on,
-        bos=template.bos,
-        eos=template.eos,
-        pad=str(tokenizer.pad_token),
-        splits=figures,
-        samples=[(template.prompt(row["instruction"]), template.completion(row["completion"])) for row in shown],
-    )
+def sequences_of(rows: Dataset, encode: Encoder, prompt: PromptParameters, left_out: LeftOut) -> Dataset:
+    """Token ids and labels to train on (``SEQUENCE_FEATURES``): one sequence a row, several where it is split."""
+
+    def tables() -> Iterator[pa.Table]:
+        for batch in _batches(rows):
+            ids: list[list[int]] = []
+            labels: list[list[int]] = []
+            names: list[str] = []
+            for one in encode.encode(batch, left_out):
+                for tokens, targets in _sequences(one, prompt, left_out):
+                    ids.append(tokens)
+                    labels.append(targets)
+                    names.append(one.row["row_id"])
+            yield pa.table([names, ids, labels], schema=SEQUENCE_FEATURES.arrow_schema)
+
+    return dataset_of(tables(), SEQUENCE_FEATURES)
+
+
+def _batches(rows: Dataset) -> Iterator[pa.Table]:
+    batches: Iterator[pa.Table] = rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    return batches
+
+
+def _fits(one: Encoded, max_length: int, left_out: LeftOut) -> bool:
+    if len(one) <= max_length:
+        return True
+    left_out.add(one.row, f"{len(one):,} tokens, more than {max_length:,}")
+    left_out.too_long += 1
+    return False
+
+
+def _sequences(one: Encoded, prompt: PromptParameters, left_out: LeftOut) -> list[tuple[list[int], list[int]]]:
+    """Sequences of at most ``max_length`` tokens, each with a completion token."""
+    limit, start = prompt.max_length, len(one.prompt_ids)
+    ids = one.prompt_ids + one.completion_ids
+    labels = list(ids) if prompt.loss_on == "all" else [IGNORED] * start + one.completion_ids
+    if prompt.packing == "wrapped" or len(ids) <= limit:
+        return [(ids, labels)]
+    room = limit - start
+    if prompt.too_long == "drop" or (prompt.too_long == "truncate_completion_keep_eos" and room < 2):
+        _fits(one, limit, left_out)
+        return []
+    left_out.cut += 1
+    if prompt.too_long == "truncate_completion_keep_eos":
+        return [(ids[: limit - 1] + ids[-1:], labels[: limit - 1] + labels[-1:])]
+    first = start // limit * limit  # pieces before it hold prompt alone and would train nothing
+    return [(ids[at : at + limit], labels[at : at + limit]) for at in range(first, len(ids), limit)]

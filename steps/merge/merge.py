@@ -16,7 +16,7 @@ from steps.quantize.device import Device, describe_device
 from steps.quantize.quantize import weight_bytes
 from steps.resolve.base_model import local_model
 from steps.resolve.locks import ModelLock
-from steps.tokenizer import load_tokenizer
+from steps.tokenizer import generation_config, load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,8 +112,7 @@ def _merge(
     tuned = PeftModel.from_pretrained(base, str(adapter_folder))
     expected = outputs(tuned, rows)
     merged = tuned.merge_and_unload(safe_merge=True)
-    merged.generation_config.eos_token_id = tokenizer.eos_token_id
-    merged.generation_config.pad_token_id = tokenizer.pad_token_id
+    merged.generation_config = generation_config(tokenizer)
     merged.config.eos_token_id = tokenizer.eos_token_id
     merged.config.pad_token_id = tokenizer.pad_token_id
     merged.save_pretrained(output)

@@ -66,10 +66,12 @@ def local_model(lock: ModelLock) -> Path:
 
 
 def local_tokenizer(lock: ModelLock) -> Path:
-    """Like :func:`local_model`, without fetching the weights of a hub model."""
+    """The locked model's tokenizer, without fetching or converting the weights."""
     if lock.hub:
         return _snapshot(lock, ("config.json", *TOKENIZER_FILES))
-    return local_model(lock)
+    if lock.folder:
+        return Path(lock.folder)
+    return _gguf_tokenizer(lock)
 
 
 def model_size(lock: ModelLock) -> int:
@@ -189,6 +191,20 @@ def _dequantized_gguf(lock: ModelLock) -> Path:
     with whole_directory(target) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+    return target
+
+
+def _gguf_tokenizer(lock: ModelLock) -> Path:
+    from platformdirs import user_cache_path
+    from transformers import AutoTokenizer
+
+    (gguf, digest) = next(iter(lock.files.items()))
+    target = user_cache_path("qlora-pipeline") / "tokenizers" / f"{lock.name}-{digest[:16]}"
+    if not target.is_dir():
+        with redirect_stderr(io.StringIO()):  # as above
+            tokenizer = AutoTokenizer.from_pretrained(_package_folder(lock.package), gguf_file=gguf)
+        with whole_directory(target) as temporary:
+            tokenizer.save_pretrained(temporary)
     return target
 
 

@@ -14,7 +14,7 @@ from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
-from steps.tokenizer import load_tokenizer
+from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.params import TrainingParameters
 from steps.train.report import TrainingReport
 
@@ -68,7 +68,9 @@ def train_adapter(
 
     base = read_provenance(model_folder)["base_model"]
     save_adapter(model, str(base["hub"] or base["name"]), str(base["commit"]), output)
-    load_tokenizer(tokenizer_folder).save_pretrained(output)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer.save_pretrained(output)
+    generation_config(tokenizer).save_pretrained(output)
     write_provenance(output, base_model=base, training=training)
     course = Course(recorder, best, trainer.state.max_steps, initial, time.monotonic() - start)
     return _report(course, blocks, model, training, device)

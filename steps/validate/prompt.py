@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steps.errors import ModelError
-from steps.tokenizer import PLACEHOLDER, begin_token, load_tokenizer
+from steps.chat_template import bind_template
+from steps.template import PromptTemplate
+from steps.tokenizer import encoder, special_tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -16,10 +17,10 @@ TOKENIZED_TOGETHER = 1000
 
 @dataclass(frozen=True)
 class PromptText:
-    """The prompt's template with its placeholders, its system text, and the tokens of a block."""
+    """The prompt's template, the system text in place of its own, and the tokens of a block."""
 
-    template: str
-    system: str
+    template: PromptTemplate
+    system: str | None
     max_length: int
 
 
@@ -44,30 +45,18 @@ class Prompt:
 
 
 def bind_prompt(text: PromptText, tokenizer_folder: Path) -> Prompt:
-    """Read the tokenizer of a model folder.
+    """Read the tokenizer of a model folder and give it the template.
 
     Raises:
-        ModelError: the folder has no tokenizer, or one without an end token, or one that runs in Python alone and
-            would take hours.
+        ModelError: the tokenizer cannot be used, or its own chat template cannot.
     """
-    loaded = load_tokenizer(tokenizer_folder)
-    if not loaded.is_fast:
-        raise ModelError(f"{tokenizer_folder}: {type(loaded).__name__} has no fast form; use a base model that has one")
-    values = {"system": text.system, "instruction": "", "eos": str(loaded.eos_token)}
-    frame = PLACEHOLDER.sub(lambda match: values[match[1]], text.template)
-    tokenizer = loaded.backend_tokenizer
-    tokenizer.no_padding()  # a tokenizer file may ask for either
-    tokenizer.no_truncation()
+    template = bind_template(text.template, text.system, tokenizer_folder)
+    tokenizer = encoder(template.tokenizer)
+    frame = template.prompts([""])[0] + template.answer("")
     return Prompt(
         tokenizer=tokenizer,
-        special_tokens=tuple(map(str, loaded.all_special_tokens)),
-        markers=markers_of(text.template),
-        frame_tokens=len(tokenizer.encode(frame, add_special_tokens=False)) + 1 + bool(begin_token(loaded)),
+        special_tokens=special_tokens(template.tokenizer),
+        markers=template.markers,
+        frame_tokens=len(tokenizer.encode(frame, add_special_tokens=False)) + 1,
         max_length=text.max_length,
     )
-
-
-def markers_of(template: str) -> tuple[str, ...]:
-    """The literal texts of a template's lines, such as ``### RESPONSE:``."""
-    pieces = (piece.strip() for line in template.splitlines() for piece in PLACEHOLDER.split(line)[::2])
-    return tuple(dict.fromkeys(piece for piece in pieces if piece))

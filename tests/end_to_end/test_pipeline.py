@@ -2,6 +2,7 @@
 
 import pickletools
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 28
+    assert len(artifacts) == 29
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
@@ -98,9 +99,11 @@ def test_no_row_vanishes(load: Callable[[str, str], Any]) -> None:
     assert sum(source.records for source in report.sources) == len(raw) + report.blank + report.unreadable == 120
     assert len(raw) == len(kept) + len(load("validate", "quarantine"))
     assert len(kept) == sum(map(len, split_rows.values())) + len(load("split", "removed_rows"))
-    formatted = {split.name: split for split in load("format", "format_report").splits}
-    for name, rows in split_rows.items():
-        assert len(rows) == formatted[name].examples + len(formatted[name].too_long) + len(formatted[name].unsafe)
+    left_out = Counter(load("format", "left_out_rows")["split"])
+    for split in load("format", "format_report").splits:
+        assert len(split_rows[split.name]) == split.sequences + left_out[split.name]
+    trained = [row_id for block in load("format", "blocks")["train"] for row_id in block["row_ids"]]
+    assert sorted(trained) == sorted(split_rows["train"]["row_id"])
     (_, records), *parts = load("split", "data_report").flow()
     assert records == sum(count for _, count in parts) == 120
     page = load("split", "data_report").html()

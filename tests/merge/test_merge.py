@@ -10,14 +10,18 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+from transformers.utils.chat_template_utils import Chat
 
+from steps.chat_template import bind_template
 from steps.errors import ModelError
 from steps.format.params import PromptParameters
-from steps.format.template import bind_template
+from steps.format.tokenize import Encoder
 from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
 from steps.merge.verify import changed_weights
-from steps.tokenizer import load_tokenizer
+from steps.template import template_names
+from tests.format.sequences import encoded
+from tests.real_tokenizers import LLAMA_2_CHAT
 from tests.tiny_run import TinyRun
 
 
@@ -45,15 +49,33 @@ def test_weights_are_base_plus_scaled_adapter(tiny_run: TinyRun, merged: Path) -
     torch.testing.assert_close(result[f"{name}.weight"].float(), expected, rtol=2**-7, atol=1e-4)
 
 
-def test_a_chat_request_builds_the_trained_prompt(tiny_run: TinyRun, merged: Path) -> None:
-    generate: Any = pipeline("text-generation", model=str(merged))
+def served_ids(generate: Any, chat: Any) -> list[int]:
+    """The token ids that transformers' pipeline makes of a chat."""
+    ids: list[int] = generate.preprocess(Chat(chat))["input_ids"][0].tolist()
+    return ids
+
+
+@pytest.mark.parametrize("name", [*template_names(), "own"])
+def test_a_chat_request_builds_the_trained_prompt(tiny_run: TinyRun, merged: Path, tmp_path: Path, name: str) -> None:
+    """Every template through transformers' own pipeline: the prompt's token ids, one turn and two."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(merged)
+    tokenizer.chat_template = LLAMA_2_CHAT
+    tokenizer.save_pretrained(tmp_path)
+    template = PromptParameters(template={"prompt": "Do: {instruction} Done: "} if name == "own" else name).template
+    bound = bind_template(template, None, tmp_path)
+    shutil.copytree(merged, tmp_path / "model")
+    bound.tokenizer.save_pretrained(tmp_path / "model")
+    generate: Any = pipeline("text-generation", model=str(tmp_path / "model"))
     chat = [{"role": "user", "content": "Print 3."}]
-    template = bind_template(PromptParameters(), load_tokenizer(merged))
-    ids = generate.tokenizer.apply_chat_template(chat, return_dict=False)
-    assert ids == generate.tokenizer(template.prompt("Print 3."), add_special_tokens=False)["input_ids"]
-    answer = generate(chat, max_new_tokens=4, do_sample=False)[0]["generated_text"]
-    assert answer[-1]["role"] == "assistant"
-    assert generate.model.generation_config.eos_token_id == generate.tokenizer.eos_token_id
+    trained = encoded(Encoder(bound), "Print 3.", "print(3)")
+    assert served_ids(generate, chat) == trained.prompt_ids
+    answer = generate(chat, max_new_tokens=4)[0]["generated_text"]
+    assert [message["role"] for message in answer] == ["user", "assistant"]
+    assert (
+        generate.model.generation_config.eos_token_id == generate.tokenizer.eos_token_id == trained.completion_ids[-1]
+    )
+    later = [*chat, {"role": "assistant", "content": "print(3)"}, {"role": "user", "content": "Now 4."}]
+    assert served_ids(generate, later)[: len(trained)] == [*trained.prompt_ids, *trained.completion_ids]
 
 
 def test_merged_directory_is_complete(merged: Path) -> None:

@@ -215,12 +215,18 @@ WRONG = [
         "needs a finite number",
     ),
     ("  training:\n    schedule: linaer", 10, "parameters.training.schedule", "did you mean 'linear'?"),
+    (
+        "  prompt:\n    template:\n      prompt: hello",
+        11,
+        "parameters.prompt.template.prompt",
+        "prompt must contain {instruction} exactly once",
+    ),
     ("  prompt:\n    system: 5", 10, "parameters.prompt.system", "needs a text, not 5"),
     (
         "  prompt:\n    template: hello",
         10,
         "parameters.prompt.template",
-        "template must contain {instruction}",
+        "'hello' is not a template (alpaca, chatml, llama2-chat, model, notebook, or a mapping with the key prompt)",
     ),
     (
         "  splits:\n    test: 0.6\n    validation: 0.6",

@@ -35,11 +35,18 @@ def test_llama2_7b_is_the_notebook() -> None:
     assert given["base_model"]["hub"] == "TinyPixel/Llama-2-7B-bf16-sharded"
     assert given["quantization"] == {"kind": "nf4", "double_quantization": True, "compute_dtype": "bfloat16"}
     assert given["splits"]["max_rows"] == 1000
+    template = given["prompt"].pop("template")
+    assert template["system"] == (
+        "You are an AI coding assistant specialized in generating Python code from user instructions.\n"
+        "Your task is to return only the code that directly fulfills the given instruction."
+    )
+    first_turn = template["prompt"].replace("{system}", template["system_frame"])
+    assert first_turn == "### INSTRUCTION:\n{system}{eos}\n\n### Input:\n{instruction}{eos}\n\n### RESPONSE:\n"
+    assert template["completion"] == "{completion}{eos}"
     assert given["prompt"] == {
-        "system": "You are an AI coding assistant specialized in generating Python code from user instructions.\n"
-        "Your task is to return only the code that directly fulfills the given instruction.",
-        "template": "### INSTRUCTION:\n{system}{eos}\n\n### Input:\n{instruction}{eos}\n\n### RESPONSE:\n",
+        "system": None,
         "max_length": 512,
+        "too_long": "drop",
         "packing": "wrapped",
         "loss_on": "all",
     }

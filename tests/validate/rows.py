@@ -6,13 +6,18 @@ from pathlib import Path
 from datasets import Dataset
 
 from steps.rows import ROW_FEATURES, row_id_of, table_of
+from steps.template import TemplateText
 from steps.validate.params import ValidationParameters
 from steps.validate.prompt import PromptText
 from steps.validate.report import ValidationReport
 from steps.validate.validate import validate_rows
 
 GOOD = ("Add", "a + b")
-TEXT = PromptText("### INSTRUCTION:\n{system}{eos}\n\nInput: {instruction}{eos}\n\n### RESPONSE:\n", "Be brief.", 128)
+TEMPLATE = TemplateText(
+    system_frame="### INSTRUCTION:\n{system}{eos}\n\n",
+    prompt="{system}Input: {instruction}{eos}\n\n### RESPONSE:\n",
+)
+TEXT = PromptText(TEMPLATE, "Be brief.", 128)
 
 
 def rows_of(*texts: tuple[str, str], license: str = "MIT", tests: tuple[str, ...] = ()) -> Dataset:

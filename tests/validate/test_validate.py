@@ -267,16 +267,12 @@ def test_the_report_shows_a_rare_rule_behind_a_frequent_one(tokenizer_folder: Pa
 
 def test_lengths_are_those_of_the_tokens_that_format_makes(tokenizer_folder: Path) -> None:
     """Instruction and completion of one byte-level token each, where no tokens merge."""
-    from steps.format.params import PromptParameters
-    from steps.format.template import bind_template
-    from steps.tokenizer import load_tokenizer
+    from steps.chat_template import bind_template
+    from steps.format.tokenize import Encoder
+    from tests.format.sequences import encoded
     from tests.validate.rows import TEXT
 
-    tokenizer = load_tokenizer(tokenizer_folder)
-    prompt = PromptParameters(template=TEXT.template, system=TEXT.system)
-    template = bind_template(prompt, tokenizer)
-    ids = tokenizer(template.prompt("é"), add_special_tokens=False)["input_ids"]
-    ids += tokenizer(template.completion("x=1"), add_special_tokens=False)["input_ids"]
+    one = encoded(Encoder(bind_template(TEXT.template, TEXT.system, tokenizer_folder)), "é", "x=1")
     report = check(rows_of(("é", "x=1")), tokenizer_folder)[2]
-    assert next(lengths.longest for lengths in report.lengths if lengths.name == "example") == len(ids)
-    assert report.kept_bins[(len(ids) - 1) // 8] == 1
+    assert next(lengths.longest for lengths in report.lengths if lengths.name == "example") == len(one)
+    assert report.kept_bins[(len(one) - 1) // 8] == 1
