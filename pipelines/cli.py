@@ -12,8 +12,7 @@ def main() -> None:
     """Fine-tune a language model to write code, and prove the result."""
 
 
-@main.command()
-@click.option(
+config_option = click.option(
     "-c",
     "--config",
     "path",
@@ -21,6 +20,10 @@ def main() -> None:
     type=click.Path(path_type=Path),
     help="Configuration file of a run.",
 )
+
+
+@main.command()
+@config_option
 def check(path: Path) -> None:
     """Try everything that could stop a run, without running it, and show the resolved configuration.
 
@@ -49,3 +52,20 @@ def check(path: Path) -> None:
     if failed:
         click.echo(f"error: {failed} of {len(CHECKS)} checks failed", err=True)
         raise SystemExit(1)
+
+
+@main.command()
+@config_option
+@click.option("-n", "count", default=3, show_default=True, type=click.IntRange(min=1), help="Rows to show.")
+def preview(path: Path, count: int) -> None:
+    """Show rows as they would be trained, rendered and as token ids, without running the pipeline."""
+    quiet_console()
+    from pipelines.finetune import finetune
+    from pipelines.preview import preview
+    from pipelines.strict import plain_errors
+
+    with plain_errors():
+        config = finetune.check(path)
+        config.require()
+        for line in preview(config, count):
+            click.echo(line)

@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from zenml.config import ResourceSettings
@@ -21,6 +21,7 @@ from zenml.utils.settings_utils import get_general_settings, is_stack_component_
 
 from pipelines.document import Document, KeyPath, Problem, read_document
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
+from steps.errors import ConfigError
 from steps.parameters import Parameters
 from steps.split.params import SplitParameters
 from steps.train.params import TrainingParameters
@@ -37,6 +38,9 @@ class Parameter:
     required: bool
 
 
+M = TypeVar("M", bound=Parameters)
+
+
 @dataclass(frozen=True)
 class CheckedConfig:
     """A configuration file after its check."""
@@ -50,6 +54,13 @@ class CheckedConfig:
         """Raise :class:`ConfigError` with one line for each problem if there is any."""
         if self.problems:
             raise self.document.error(self.problems)
+
+    def valid(self, name: str, model: type[M]) -> M:
+        """A valid parameter of the pipeline; :class:`ConfigError` where it is not."""
+        value = self.parameters.get(name)
+        if not isinstance(value, model):
+            raise ConfigError(f"not tried, since parameters.{name} is not valid")
+        return value
 
 
 def check_config(

@@ -21,7 +21,6 @@ QUIET_LIBRARIES = (
 ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DATASETS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
     "ZENML_ANALYTICS_OPT_IN": "false",
 }
 """Defaults for this process and those that it starts; a value that the user has set stays.

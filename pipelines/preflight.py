@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import TypeVar
 
 from packaging.requirements import Requirement
 
 from pipelines.config import CheckedConfig
 from pipelines.origins import parameter_counts
-from steps.errors import ConfigError, DeviceError, ModelError, PipelineError
+from steps.errors import DeviceError, ModelError, PipelineError
 from steps.files import require_space
-from steps.parameters import Parameters
+from steps.format.params import PromptParameters
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.split.params import SplitParameters
@@ -30,8 +29,6 @@ TRAINING_SHARE = 0.2
 GGUF_EXPANSION = 4
 """Bytes of 16-bit weights over those of a 4-bit GGUF file; larger ones expand less."""
 
-M = TypeVar("M", bound=Parameters)
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -44,7 +41,7 @@ class Subject:
         """The base model at its exact state; two checks need it, and hashing large weights takes a while."""
         from steps.resolve.base_model import lock_model
 
-        return lock_model(_valid(self.config, "base_model", BaseModelParameters))
+        return lock_model(self.config.valid("base_model", BaseModelParameters))
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,8 @@ def _data(subject: Subject) -> str:
     from steps.resolve.data import lock_data
     from steps.resolve.evaluation_sets import lock_evaluation_sets
 
-    lock = lock_data(_valid(subject.config, "data", DataParameters))
-    splits = _valid(subject.config, "splits", SplitParameters)
+    lock = lock_data(subject.config.valid("data", DataParameters))
+    splits = subject.config.valid("splits", SplitParameters)
     sources = [*lock.sources, *lock_evaluation_sets(splits.contamination.against).sources]
     return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in sources)
 
@@ -135,6 +132,23 @@ def _base_model(subject: Subject) -> str:
 
     lock = subject.model_lock
     return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB"
+
+
+def _prompt(subject: Subject) -> str:
+    from steps.chat_template import bind_template
+    from steps.format.format import require_round_trip
+    from steps.format.tokenize import Encoder
+    from steps.resolve.base_model import local_tokenizer
+
+    prompt = subject.config.valid("prompt", PromptParameters)
+    try:
+        folder = local_tokenizer(subject.model_lock)
+    except ModelError:
+        raise ModelError("not tried, since the base model cannot be read") from None
+    template = bind_template(prompt.template, prompt.system, folder)
+    require_round_trip(Encoder(template), subject.model_lock.name)
+    eos, pad = template.tokenizer.eos_token, template.tokenizer.pad_token
+    return f"template {template.name}; an answer ends with {eos}, padding is {pad}"
 
 
 def _disk(subject: Subject) -> str:
@@ -158,19 +172,13 @@ def _disk(subject: Subject) -> str:
     return f"{folder}: the {needed / 1e9:.2f} GB that a run writes are free"
 
 
-def _valid(config: CheckedConfig, name: str, model: type[M]) -> M:
-    value = config.parameters.get(name)
-    if not isinstance(value, model):
-        raise ConfigError(f"not tried, since parameters.{name} is not valid")
-    return value
-
-
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "config": _config,
     "packages": _packages,
     "device": _device,
     "data": _data,
     "base model": _base_model,
+    "prompt": _prompt,
     "disk space": _disk,
 }
 """In the order in which a run would fail."""

@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def ingest_sources(
         ]
         drift = compare_rows(rows, previous) if previous else None
         return rows, unreadable.dataset(), _report(rows, unreadable, described, drift)
+
+
+def first_rows(data: DataParameters, data_lock: DataLock, count: int) -> list[Row]:
+    """The first readable rows of the first source that has any, without reading on; unreadable ones are passed over."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        unreadable = UnreadableRows(spool)
+        for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True)):
+            rows = list(islice(_rows(Reading(source, lock, source_key(index), unreadable)), count))
+            if rows:
+                return rows
+    raise DataError(f"{source_key(0)}: no source has a readable row")
 
 
 def _mixed(tables: list[Dataset], readings: list[Reading]) -> list[Dataset]:

@@ -6,15 +6,12 @@ Run by ``make bench``. Each side is a process of its own; the table goes to the 
 import argparse
 import ast
 import json
-import multiprocessing
 import random
 import tempfile
-import threading
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.benchmarks.measure import measured
 from tests.tiny import write_tokenizer
 
 SEED = 42
@@ -99,39 +96,6 @@ def plain(path: Path) -> dict[str, int]:
         return {name: len(split) for name, split in splits.items()}
 
 
-def measure(work: Callable[[Path], dict[str, int]], path: Path) -> tuple[dict[str, int], float, float]:
-    """Row counts, seconds, and the largest anonymous memory above that after the imports, in GiB.
-
-    Memory-mapped files do not count: the kernel takes their pages back whenever it needs them.
-    """
-    import datasets  # noqa: F401 - imports are not part of the measurement
-    import great_expectations  # noqa: F401 - as above
-    import pandas  # noqa: F401 - as above
-    import psutil
-
-    process, peak, done = psutil.Process(), 0, threading.Event()
-
-    def anonymous() -> int:
-        memory = process.memory_info()
-        return int(memory.rss - memory.shared)
-
-    before = anonymous()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.05):
-            peak = max(peak, anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.monotonic()
-    counts = work(path)
-    seconds = time.monotonic() - start
-    done.set()
-    watcher.join()
-    return counts, seconds, max(peak - before, 0) / 2**30
-
-
 def main() -> None:
     """Measure both sides and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -145,8 +109,7 @@ def main() -> None:
         print(f"{'':<8} {'seconds':>9} {'GiB':>6}  rows")
         times = {}
         for name, work in (("plain", plain), ("ours", ours)):
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                counts, times[name], memory = pool.apply(measure, (work, path))
+            counts, times[name], memory = measured(work, path)
             print(f"{name:<8} {times[name]:>9.1f} {memory:>6.2f}  {counts}", flush=True)
         print(f"\nours / plain: {times['ours'] / times['plain']:.2f}")
 
