@@ -32,14 +32,21 @@ def smollm2() -> Path:
     return local_tokenizer(lock_model(package))
 
 
-def llama2_style(folder: Path) -> Path:
+def llama2_style(folder: Path, *, normalizer: bool = False) -> Path:
     """SentencePiece's BPE as Llama-2 has it: a space before a text's first word, bytes for unknown characters,
-    ``<s>`` in front, no padding token."""
-    from tokenizers import decoders, models, normalizers, processors, trainers
+    ``<s>`` in front, no padding token.
+
+    The space comes from a pre-tokenizer, as transformers 5 makes it, or from a ``normalizer``, as older files
+    have it.
+    """
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    if normalizer:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     bytes_ = [f"<0x{value:02X}>" for value in range(256)]
     letters = [chr(value) for value in range(33, 127)] + ["▁"]
     trainer = trainers.BpeTrainer(

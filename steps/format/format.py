@@ -87,7 +87,7 @@ def format_rows(
             f"{prompt.max_length} tokens; raise it"
         )
     rows_left_out = table_of((row for one in left_out for row in one.rows), LEFT_OUT_FEATURES)
-    samples = first_sequences(rows["train"], encode, prompt, SHOWN_ROWS)
+    samples = first_sequences(rows["train"], encode, prompt, 3 * SHOWN_ROWS)[:SHOWN_ROWS]  # some may be too long
     return blocks, examples, rows_left_out, _report(template, prompt, figures, samples)
 
 

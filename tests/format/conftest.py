@@ -16,6 +16,7 @@ def tokenizer_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     return {
         "smollm2": smollm2(),
         "llama-2": llama2_style(tmp_path_factory.mktemp("llama-2")),
+        "llama-2 file": llama2_style(tmp_path_factory.mktemp("llama-2-file"), normalizer=True),
         "gpt-2": gpt2_style(tmp_path_factory.mktemp("gpt-2")),
         "tiny": tiny,
     }

@@ -13,6 +13,7 @@ from pipelines.cli import main
 from pipelines.config import CheckedConfig
 from pipelines.finetune import finetune
 from pipelines.preflight import Outcome, preflight, unmet
+from tests.tiny import write_tokenizer
 
 CONFIG = """\
 model: {name: coder}
@@ -34,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "base").mkdir()
     save_file({"weight": np.zeros(250, dtype=np.float16)}, str(tmp_path / "base" / "model.safetensors"))
     (tmp_path / "base" / "config.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "base" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    write_tokenizer(tmp_path / "base")
     (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "completion": "b"}\n', encoding="utf-8")
     (tmp_path / "run.yaml").write_text(CONFIG, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -59,15 +60,16 @@ def outcomes(config: CheckedConfig) -> dict[str, Outcome]:
 
 def test_a_good_configuration_passes_each_check(project: Path) -> None:
     found = outcomes(finetune.check(Path("run.yaml")))
-    assert list(found) == ["config", "packages", "device", "data", "base model", "disk space"]
+    assert list(found) == ["config", "packages", "device", "data", "base model", "prompt", "disk space"]
     assert [name for name, outcome in found.items() if not outcome.passed and name != "packages"] == []
     assert "4 of" in found["config"].message
     assert "rows.jsonl" in found["data"].message
+    assert found["prompt"].message == "template notebook; an answer ends with </s>, padding is <pad>"
 
 
 def test_the_checks_are_numbered_and_the_values_have_origins(project: Path) -> None:
     lines = [" ".join(line.split()) for line in check().output.splitlines()]
-    assert lines[0].startswith("1/6 config ok run.yaml: 4 of")
+    assert lines[0].startswith("1/7 config ok run.yaml: 4 of")
     assert "training.lora.r: 8 # run.yaml:9" in lines
     assert "training.early_stopping: null # run.yaml:10" in lines
     assert "training.lora.dropout: 0.05 # default" in lines
@@ -79,10 +81,10 @@ def test_every_check_is_tried_although_others_fail(project: Path) -> None:
     lines = result.output.splitlines()
     assert result.exit_code == 1
     assert "Traceback" not in result.output
-    assert "1/6 config      failed: run.yaml:9: parameters.training.lora.r: 0 is impossible; " in lines[0]
+    assert "1/7 config      failed: run.yaml:9: parameters.training.lora.r: 0 is impossible; " in lines[0]
     assert "run.yaml:9: parameters.training.lora.rr: unknown key; did you mean 'r'?" in lines[1]
-    failed = [line.split("  ")[0][4:] for line in lines if line[1:3] == "/6" and "failed: " in line]
-    assert {"config", "data", "base model", "disk space"} <= set(failed)
+    failed = [line.split("  ")[0][4:] for line in lines if line[1:3] == "/7" and "failed: " in line]
+    assert {"config", "data", "base model", "prompt", "disk space"} <= set(failed)
     assert "none.jsonl" in result.output
     assert "nowhere" in result.output
 
