@@ -42,8 +42,9 @@ stop-dashboard:  ## stop it
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest
 
-bench: install  ## measure the data rooms on a million rows, side by side with plain calls
+bench: install  ## measure data rooms and tokenisation on a million rows, side by side with plain calls and TRL
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms
+	@$(RUN) python -W ignore -m tests.benchmarks.format_room
 
 lint: install  ## ruff: format and lint
 	@$(RUN) ruff format --check .
