@@ -32,6 +32,8 @@ class DivergenceGuard(TrainerCallback):
         self.blocks = blocks
         self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Tokens and loss of each micro-batch of the optimiser step under way."""
+        self.norm = torch.tensor(0.0)
+        """Of the gradient that they sum up to, not clipped."""
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A new optimiser step has no micro-batch yet."""
@@ -41,15 +43,13 @@ class DivergenceGuard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Take the gradients away if they or the loss are not finite: without them the optimiser changes nothing."""
-        parameters = trainable(kwargs["model"]).values()
         bad = [tokens for tokens, loss in self.batches if not bool(torch.isfinite(loss))]
-        norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
-        if not bad and (math.isfinite(norm) or _scale_is_sought(kwargs["optimizer"])):
+        if not bad and (bool(torch.isfinite(self.norm)) or _scale_is_sought(kwargs["optimizer"])):
             return
-        for parameter in parameters:
+        for parameter in trainable(kwargs["model"]).values():
             parameter.grad = None
-        reason = "loss" if bad else "gradient"
-        self._skip(state.global_step + 1, reason, bad or [tokens for tokens, _ in self.batches])
+        what = "loss" if bad else "gradient norm"
+        self._skip(state.global_step + 1, what, bad or [tokens for tokens, _ in self.batches])
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """A validation loss that is not finite comes from the weights, so the next step would not be better.
@@ -75,8 +75,9 @@ class DivergenceGuard(TrainerCallback):
         print(f"  train: step {step} skipped, {reason} ({where})", flush=True)
         if streak > self.parameters.max_skips:
             raise TrainingError(
-                f"the training diverged: {reason} at step {step} ({where}), the {streak}. step in a row; look at these "
-                "rows, lower parameters.training.learning_rate, or raise parameters.training.divergence.max_skips"
+                f"the training diverged: {reason} at step {step} ({where}), {streak} in a row where "
+                f"parameters.training.divergence.max_skips is {self.parameters.max_skips}; look at these rows, or lower "
+                "parameters.training.learning_rate"
             )
 
     def _row_ids(self, number: int) -> list[str]:

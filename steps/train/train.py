@@ -162,6 +162,7 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
         save_strategy="no",
         logging_steps=1,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would leave such batches out of the validation loss
         disable_tqdm=True,
         report_to="none",
         seed=training.seed,

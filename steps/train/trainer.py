@@ -48,10 +48,16 @@ class ResumableTrainer(SFTTrainer):
             self.train(resume_from_checkpoint=str(newest))
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
-        """One micro-batch; its tokens and loss are kept until the optimiser's step."""
+        """One micro-batch; what the guard must know is kept, and a loss that is not finite goes no further.
+
+        transformers adds the losses up between two logs, and one NaN would stay in that sum.
+        """
         loss: torch.Tensor = super().training_step(model, inputs, *arguments)  # type: ignore[no-untyped-call]  # TRL's
         self.guard.batches.append((inputs["input_ids"], loss))
-        return loss
+        if self.accelerator.sync_gradients:
+            gradients = [one.grad for one in trainable(self.adapted).values() if one.grad is not None]
+            self.guard.norm = torch.nn.utils.get_total_norm(gradients)  # before clipping, which hides an overflow
+        return torch.nan_to_num(loss, nan=0.0, posinf=0.0, neginf=0.0)
 
     def _resume_course(self, checkpoint: Path) -> None:
         """Take over figures, best weights and patience; the callbacks share the course, so it is filled in place."""
