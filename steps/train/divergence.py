@@ -26,8 +26,8 @@ NORMAL = 1.4826
 class DivergenceGuard(TrainerCallback):
     """Skips an optimiser step whose loss or gradient is not finite; too many in a row stop the run."""
 
-    def __init__(self, parameters: DivergenceParameters, course: Course, blocks: Dataset) -> None:
-        self.parameters = parameters
+    def __init__(self, divergence: DivergenceParameters, course: Course, blocks: Dataset) -> None:
+        self.divergence = divergence
         self.course = course
         self.blocks = blocks
         self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -73,11 +73,11 @@ class DivergenceGuard(TrainerCallback):
             f", rows {', '.join(rows)}" * bool(rows)
         )
         print(f"  train: step {step} skipped, {reason} ({where})", flush=True)
-        if streak > self.parameters.max_skips:
+        if streak > self.divergence.max_skips:
             raise TrainingError(
                 f"the training diverged: {reason} at step {step} ({where}), {streak} in a row where "
-                f"parameters.training.divergence.max_skips is {self.parameters.max_skips}; look at these rows, or lower "
-                "parameters.training.learning_rate"
+                f"parameters.training.divergence.max_skips is {self.divergence.max_skips}; look at these rows, or "
+                "lower parameters.training.learning_rate"
             )
 
     def _row_ids(self, number: int) -> list[str]:
