@@ -45,7 +45,8 @@ def finetune(
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
     blocks, examples, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
-    adapter, _ = train(blocks, quantized_model, tokenizer, training, checkpoints)
+    train_there = train.with_options(extra={"checkpoints": checkpoints.model_dump()})  # not part of the cache key
+    adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
     evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
     _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
     promote(evaluation_report, merge_report, promotion)

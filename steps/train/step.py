@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from datasets import DatasetDict
-from zenml import step
+from zenml import get_step_context, step
 from zenml.config import CachePolicy
 
 from materializers.directory import DirectoryMaterializer
@@ -33,11 +33,15 @@ def train(
     quantized_model: QuantizedModel,
     tokenizer: TokenizerFiles,
     training: TrainingParameters,
-    checkpoints: CheckpointParameters,
 ) -> tuple[Annotated[Adapter, "adapter"], Annotated[TrainingReport, "training_report"]]:
-    """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact."""
+    """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact.
+
+    The checkpoints' parameters are in the step's ``extra``, since where and how often a checkpoint is written is no
+    reason to train again, and ZenML counts every argument.
+    """
     from steps.train.train import train_adapter
 
+    checkpoints = CheckpointParameters.model_validate(get_step_context().step_run.config.extra["checkpoints"])
     store = checkpoints_of(blocks, quantized_model.path, tokenizer.path, training, checkpoints)
     with output_directory() as folder:
         report = train_adapter(blocks, quantized_model.path, tokenizer.path, training, folder, store)
