@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -112,16 +113,18 @@ def _blocks_in(tokens: torch.Tensor, blocks: Dataset) -> Iterator[int]:
 def spikes(steps: Sequence[TrainedStep], parameters: DivergenceParameters) -> list[int]:
     """The steps whose loss stands out above the losses of the steps before it.
 
-    Above their median by more than ``spike_deviations`` standard deviations, estimated from the median absolute
-    deviation (Leys et al. 2013, doi:10.1016/j.jesp.2013.03.013).
+    Above their median by more than ``spike_deviations`` standard deviations of a loss, which are estimated from the
+    differences between neighbours, so that a loss that falls over the window does not hide a spike; by the median
+    absolute deviation (Leys et al. 2013, doi:10.1016/j.jesp.2013.03.013), so that a spike does not hide the next.
     """
     found = []
     for position, step in enumerate(steps):
         window = [one.loss for one in steps[max(0, position - parameters.spike_window) : position]]
         if len(window) < LEAST_WINDOW:
             continue
-        middle = median(window)
-        deviation = NORMAL * median(abs(loss - middle) for loss in window)
-        if step.loss > middle + parameters.spike_deviations * deviation:
+        differences = [after - before for before, after in pairwise(window)]
+        middle = median(differences)
+        deviation = NORMAL * median(abs(one - middle) for one in differences) / math.sqrt(2)
+        if step.loss > median(window) + parameters.spike_deviations * deviation:
             found.append(step.step)
     return found

@@ -43,7 +43,7 @@ class DivergenceParameters(Parameters):
         default=6.0,
         gt=0,
         description="a loss above the window's median by more than so many standard deviations is marked as a spike; "
-        "the deviation is 1.4826 times the median absolute deviation, which single spikes do not raise",
+        "they are estimated from the median absolute deviation of the differences between neighbours",
     )
 
 

@@ -109,5 +109,7 @@ def test_a_spike_stands_out_of_what_went_before() -> None:
     assert spikes(losses(9.0, 2.0, 8.0), DivergenceParameters()) == [], "too few losses to compare with"
     assert spikes(losses(*calm, 2.5), DivergenceParameters(spike_deviations=3)) == [9]
     assert spikes(losses(*calm, 2.5), DivergenceParameters(spike_deviations=9)) == []
+    falling = [5 - number / 10 + number % 2 / 20 for number in range(40)]
+    assert spikes(losses(*falling, 5.5), DivergenceParameters()) == [41], "nor does a falling loss hide it"
     higher = [step + 3 for step in calm]
     assert spikes(losses(*calm, *higher, 5.0), DivergenceParameters(spike_window=5))[-1] < 17, "a new level is no spike"
