@@ -95,6 +95,14 @@ def test_killed_twice(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
     assert rerun(work, tiny_run, tmp_path) == [4, 8]
 
 
+def test_checkpoints_by_the_clock(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Any step takes longer than 60 nanoseconds."""
+    timed = replace(work, checkpoints=CheckpointParameters(folder=work.checkpoints.folder, every_minutes=1e-9, keep=1))
+    assert train_until(timed, KillPoint("optimizer", 4), tmp_path / "killed") == -signal.SIGKILL
+    assert [path.name for path in timed.store().folder.iterdir()] == ["step-00000003"]
+    assert rerun(timed, tiny_run, tmp_path) == [3]
+
+
 def test_resumed_over_epochs_and_a_short_last_micro_batch(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
     """Seven blocks in steps of two: each epoch ends with a step of one; dropout is drawn in every step."""
     blocks = DatasetDict(train=tiny_run.blocks["train"].select(range(7)), validation=tiny_run.blocks["validation"])
