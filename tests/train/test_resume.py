@@ -49,6 +49,11 @@ def rerun(work: Work, run: TinyRun, tmp_path: Path) -> list[int]:
     return report.resumed_from
 
 
+def test_another_process_makes_the_same_adapter(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+    assert train_until(work, KillPoint("never"), tmp_path / "other") == 0
+    assert hashes(tmp_path / "other") == hashes(tiny_run.adapter)
+
+
 @pytest.mark.parametrize("step", sorted(RANDOM.sample(range(1, STEPS + 1), 4)))
 def test_killed_at_a_random_optimiser_step(work: Work, tiny_run: TinyRun, tmp_path: Path, step: int) -> None:
     assert train_until(work, KillPoint("optimizer", step), tmp_path / "killed") == -signal.SIGKILL
