@@ -66,7 +66,7 @@ class DivergenceGuard(TrainerCallback):
 
     def _skip(self, step: int, what: str, batches: list[torch.Tensor]) -> None:
         numbers = sorted({number for tokens in batches for number in _blocks_in(tokens, self.blocks)})
-        rows = [row for number in numbers for row in self._row_ids(number)]
+        rows = [row for number in numbers for row in self.blocks[number]["row_ids"]]
         reason = f"the {what} is not finite"
         self.course.skipped.append(SkippedStep(step=step, reason=reason, blocks=numbers, row_ids=rows))
         streak = self._streak(step)
@@ -80,9 +80,6 @@ class DivergenceGuard(TrainerCallback):
                 f"parameters.training.divergence.max_skips is {self.divergence.max_skips}; look at these rows, or "
                 "lower parameters.training.learning_rate"
             )
-
-    def _row_ids(self, number: int) -> list[str]:
-        return list(self.blocks[number]["row_ids"]) if "row_ids" in self.blocks.column_names else []
 
     def _streak(self, step: int) -> int:
         """How many skipped steps end with ``step``."""

@@ -9,7 +9,6 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
 
 from steps.errors import TrainingError
-from steps.files import hashes
 from steps.train.divergence import spikes
 from steps.train.page import draw
 from steps.train.params import DivergenceParameters, LoraParameters
@@ -34,7 +33,9 @@ def poisoned(run: TinyRun, folder: Path, blocks: dict[str, list[int]]) -> TinyRu
         return {**row, "input_ids": [POISON, *row["input_ids"][1:]] if bad else row["input_ids"]}
 
     def rows(split: str, data: Dataset) -> Dataset:
-        named = data.add_column("row_ids", [[f"{split}-{number}"] for number in range(len(data))])
+        named = data.remove_columns("row_ids").add_column(
+            "row_ids", [[f"{split}-{number}"] for number in range(len(data))]
+        )
         return named.map(lambda row, number: poison(split, row, number), with_indices=True)
 
     return replace(run, model=model, blocks=DatasetDict({name: rows(name, data) for name, data in run.blocks.items()}))
@@ -44,13 +45,6 @@ def train(run: TinyRun, output: Path, max_skips: int = 3) -> TrainingReport:
     output.mkdir()
     training = run.training.model_copy(update={"divergence": DivergenceParameters(max_skips=max_skips)})
     return train_adapter(run.blocks, run.model, run.tokenizer, training, output)
-
-
-def test_a_column_that_only_names_rows_changes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
-    report = train(poisoned(tiny_run, tmp_path, {}), tmp_path / "adapter")
-    weights = "adapter_model.safetensors"
-    assert hashes(tmp_path / "adapter")[weights] == hashes(tiny_run.adapter)[weights]
-    assert report.skipped == []
 
 
 def test_a_step_with_a_bad_block_is_skipped_and_its_rows_named(
