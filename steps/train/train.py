@@ -15,6 +15,7 @@ from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
+from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
 from steps.train.params import TrainingParameters
 from steps.train.report import TrainingReport
 
@@ -69,7 +70,9 @@ def train_adapter(
     base = read_provenance(model_folder)["base_model"]
     save_adapter(model, str(base["hub"] or base["name"]), str(base["commit"]), output)
     load_tokenizer(tokenizer_folder).save_pretrained(output)
-    write_provenance(output, base_model=base, training=training)
+    write_provenance(
+        output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
+    )
     course = Course(recorder, best, trainer.state.max_steps, initial, time.monotonic() - start)
     return _report(course, blocks, model, training, device)
 
@@ -88,6 +91,8 @@ def _trainer(
     from trl.trainer.sft_trainer import SFTTrainer
 
     from steps.train.adapter import lora_config, trainable
+    from steps.train.evaluation import EvaluateAtEnd
+    from steps.train.initialization import initialize
 
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
     model = load_quantized(model_folder, device)
@@ -98,18 +103,23 @@ def _trainer(
         eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
         processing_class=load_tokenizer(tokenizer_folder),
         peft_config=lora_config(model, training.lora),
-        callbacks=callbacks,
+        callbacks=[EvaluateAtEnd(), *callbacks],
     )
+    initialize(trainer, training, read_provenance(model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
     if device.precision != "bfloat16":
         for parameter in trainable(cast("PeftModel", trainer.model)).values():
             parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
+    if training.lora.loraplus_lr_ratio is not None:
+        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     return trainer
 
 
 def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict, working: str) -> "SFTConfig":
     """TRL's configuration for the parameters; the data are tokenised and packed already."""
     from trl.trainer.sft_config import SFTConfig
+
+    from steps.train.evaluation import steps_between
 
     on_cpu = device.kind == "cpu"
     return SFTConfig(
@@ -121,18 +131,13 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
         gradient_accumulation_steps=training.gradient_accumulation,
         gradient_checkpointing=training.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
-        warmup_steps=training.warmup_ratio,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        optim=training.optimizer,
+        **optimizer_arguments(training),
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         eval_strategy="steps" if len(blocks["validation"]) else "no",
-        eval_steps=training.evaluate_every,
+        eval_steps=steps_between(training, len(blocks["train"])),
         save_strategy="no",
         logging_steps=1,
         logging_first_step=True,
