@@ -13,7 +13,6 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from steps.errors import DataError, ModelError
 from steps.files import hashes
@@ -22,14 +21,9 @@ from steps.merge.params import MergeParameters
 from steps.provenance import write_provenance
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.quantize.params import QuantizationParameters
-from steps.quantize.quantize import quantize_model
-from steps.resolve.base_model import lock_model
-from steps.resolve.params import BaseModelParameters
 from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.train import train_adapter
-from tests.tiny import VOCABULARY, write_tokenizer
-from tests.tiny_run import TinyRun
+from tests.tiny_run import TinyRun, with_biases
 
 SEVEN = 2 * 7
 KINDS: dict[str, tuple[LoraParameters, int]] = {
@@ -52,42 +46,10 @@ KINDS: dict[str, tuple[LoraParameters, int]] = {
 }
 
 
-def write_base(folder: Path, *, tied: bool = False) -> Path:
-    """The tiny Llama of ``tests.tiny`` with biases."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=3,
-        attention_bias=True,
-        mlp_bias=True,
-        tie_word_embeddings=tied,
-    )
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
-    write_tokenizer(folder)
-    return folder
-
-
-def with_base(run: TinyRun, folder: Path, *, tied: bool = False) -> TinyRun:
-    """The run with that base model, quantised."""
-    for name in ("base", "quantized"):
-        (folder / name).mkdir(parents=True)
-    lock = lock_model(BaseModelParameters(folder=str(write_base(folder / "base", tied=tied))))
-    quantize_model(lock, QuantizationParameters(), folder / "quantized")
-    return replace(run, lock=lock, model=folder / "quantized")
-
-
 @pytest.fixture(scope="module")
 def biased(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """The tiny run on a base model whose linear layers have biases."""
-    return with_base(tiny_run, tmp_path_factory.mktemp("biased"))
+    return with_biases(tiny_run, tmp_path_factory.mktemp("biased"))
 
 
 def train(run: TinyRun, output: Path, lora: LoraParameters, **changes: object) -> TrainingParameters:
@@ -191,7 +153,7 @@ def test_a_wrong_module_to_save_lists_what_the_model_has(biased: TinyRun, tmp_pa
 
 
 def test_a_tied_embedding_is_not_split(tiny_run: TinyRun, tmp_path: Path) -> None:
-    tied = with_base(tiny_run, tmp_path / "tied", tied=True)
+    tied = with_biases(tiny_run, tmp_path / "tied", tied=True)
     for module in ("lm_head", "embed_tokens"):
         with pytest.raises(ModelError, match=f"modules_to_save: {module} of LlamaForCausalLM is one weight with"):
             train(tied, tmp_path / module, LoraParameters(modules_to_save=(module,)))
