@@ -8,7 +8,6 @@ from bitsandbytes.nn.modules import Linear4bit
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from steps.errors import DeviceError
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
@@ -56,16 +55,3 @@ def test_gradients_are_the_same_before_and_after_an_evaluation(tiny_run: TinyRun
         model(input_ids=ids)
     assert before.abs().max() > 0
     torch.testing.assert_close(gradient(), before, rtol=0, atol=0)
-
-
-def test_what_is_not_there_is_an_error_that_says_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # what a machine without a GPU answers
-    with pytest.raises(
-        DeviceError,
-        match=r"parameters\.training\.attention: flash_attention_2 needs an NVIDIA GPU .* use sdpa",
-    ):
-        describe_device(attention="flash_attention_2")
-    with pytest.raises(
-        DeviceError, match=r"parameters\.training\.precision: float16 needs a GPU .* use float32, bfloat16"
-    ):
-        describe_device(precision="float16")
