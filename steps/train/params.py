@@ -134,6 +134,45 @@ WITHOUT_BETAS = ("adafactor", "adagrad", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_
 WITHOUT_EPSILON = (*WITHOUT_BETAS, "lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit")
 
 
+class DivergenceParameters(Parameters):
+    """What is done about losses and gradients that are not finite, and when a loss counts as a spike."""
+
+    max_skips: int = Field(
+        default=3,
+        ge=0,
+        description="optimiser steps in a row that are skipped since their loss or gradient is not finite; one more "
+        "stops the run. With float16, gradients alone are left to the loss scaling until its scale is below 1",
+    )
+    spike_window: int = Field(
+        default=50, ge=5, description="optimiser steps before a step with whose losses its own is compared"
+    )
+    spike_deviations: float = Field(
+        default=6.0,
+        gt=0,
+        description="a loss above the window's median by more than so many standard deviations is marked as a spike; "
+        "they are estimated from the median absolute deviation of the differences between neighbours",
+    )
+
+
+class CheckpointParameters(Parameters):
+    """Where and when a training writes down its whole state; decides how much a kill costs, never what is learned."""
+
+    folder: str | None = Field(
+        default=None,
+        description="folder that outlives the process, on a mounted volume where machines come and go; by default "
+        "qlora-pipeline/checkpoints in the user's cache folder",
+    )
+    every_minutes: float = Field(
+        default=10.0, gt=0, description="minutes of training between two checkpoints; the last step writes one too"
+    )
+    every_steps: int | None = Field(
+        default=None, gt=0, description="optimiser steps between two checkpoints, besides those by time"
+    )
+    keep: int = Field(
+        default=2, gt=0, description="newest checkpoints that stay; two, so that one may be found damaged"
+    )
+
+
 class TrainingParameters(Parameters):
     """Optimisation; the defaults are the notebook's except where a description says otherwise."""
 
@@ -205,6 +244,7 @@ class TrainingParameters(Parameters):
         default=None, gt=0, description="measurements of the validation loss an epoch, instead of evaluate_every"
     )
     early_stopping: EarlyStoppingParameters | None = EarlyStoppingParameters()
+    divergence: DivergenceParameters = DivergenceParameters()
     seed: int = Field(default=42, description="of the adapter's first weights, the data's order and the dropout")
 
     @model_validator(mode="after")
