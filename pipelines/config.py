@@ -22,6 +22,7 @@ from zenml.utils.settings_utils import get_general_settings, is_stack_component_
 from pipelines.document import Document, KeyPath, Problem, read_document
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
 from steps.parameters import Parameters
+from steps.quantize.params import QuantizationParameters
 from steps.split.params import SplitParameters
 from steps.train.params import FOLLOWS_VALIDATION, TrainingParameters
 
@@ -243,6 +244,18 @@ def _one_interval(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
         )
 
 
+def _loftq_has_four_bits(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    quantization, training = parameters.get("quantization"), parameters.get("training")
+    if not (isinstance(quantization, QuantizationParameters) and isinstance(training, TrainingParameters)):
+        return
+    if training.lora.initialization == "loftq" and quantization.kind not in ("nf4", "fp4"):
+        yield Problem(
+            ("parameters", "training", "lora", "initialization"),
+            f"loftq makes up for the error of 4-bit weights, but quantization.kind is {quantization.kind}; "
+            "use nf4 or fp4, or another initialization",
+        )
+
+
 def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
     splits = parameters.get("splits")
     if isinstance(splits, SplitParameters) and splits.test == 0:
@@ -255,6 +268,7 @@ def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
 RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _validation_rows_exist,
     _one_interval,
+    _loftq_has_four_bits,
     _test_rows_exist,
 )
 """What one room's parameters mean for another's; each looks only at parameters valid by themselves."""

@@ -34,7 +34,7 @@ def start_like_training(tuned: "PeftModel", adapter: Mapping[str, Mapping[str, o
                 weight = cast("torch.Tensor", layer.get_base_layer().weight)
                 packed, state = quantize_4bit(
                     weight.data,
-                    compress_statistics=quantization.double_quantization,
+                    compress_statistics=quantization.nested,
                     quant_type=quantization.kind,
                 )
                 weight.copy_(dequantize_4bit(packed, state))

@@ -252,5 +252,7 @@ def test_patience_counts_evaluations_without_the_least_improvement(tiny_run: Tin
     report = train(tiny_run, tmp_path / "stopped", **common, early_stopping=stop)
     assert [point.step for point in report.validation] == [2, 4, 6]
     assert report.stopped == f"validation loss no longer fell after step {report.best_step}"
+    report = train(tiny_run, tmp_path / "last", max_steps=6, evaluate_every=2, early_stopping=stop)
+    assert (report.steps[-1].step, report.stopped) == (6, "all steps done")
     report = train(tiny_run, tmp_path / "whole", **common, early_stopping=EarlyStoppingParameters(patience=2))
     assert (report.steps[-1].step, report.stopped) == (10, "all steps done")
