@@ -244,7 +244,7 @@ def _one_interval(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
         )
 
 
-def _loftq_has_four_bits(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+def _adapter_fits_quantization(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
     quantization, training = parameters.get("quantization"), parameters.get("training")
     if not (isinstance(quantization, QuantizationParameters) and isinstance(training, TrainingParameters)):
         return
@@ -253,6 +253,12 @@ def _loftq_has_four_bits(parameters: Mapping[str, Parameters]) -> Iterator[Probl
             ("parameters", "training", "lora", "initialization"),
             f"loftq makes up for the error of 4-bit weights, but quantization.kind is {quantization.kind}; "
             "use nf4 or fp4, or another initialization",
+        )
+    if training.lora.dora and quantization.kind == "int8":
+        yield Problem(
+            ("parameters", "training", "lora", "dora"),
+            "does not go with quantization.kind int8, whose layers lose their scales when PEFT measures the magnitudes; "
+            "use another kind, or lora without dora",
         )
 
 
@@ -268,7 +274,7 @@ def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
 RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _validation_rows_exist,
     _one_interval,
-    _loftq_has_four_bits,
+    _adapter_fits_quantization,
     _test_rows_exist,
 )
 """What one room's parameters mean for another's; each looks only at parameters valid by themselves."""

@@ -226,6 +226,12 @@ WRONG = [
         "parameters.training.lora.initialization",
         "loftq makes up for the error of 4-bit weights, but quantization.kind is int8",
     ),
+    (
+        "  quantization: {kind: int8}\n  training:\n    lora:\n      dora: true",
+        12,
+        "parameters.training.lora.dora",
+        "does not go with quantization.kind int8",
+    ),
     ("  training:\n    optimizer: adamw", 10, "parameters.training.optimizer", "'adamw' is not one of"),
     ("  training:\n    optimizer: adamw_torch_fuse", 10, "parameters.training.optimizer", "'adamw_torch_fused'?"),
     ("  training:\n    betas: 0.9", 10, "parameters.training.betas", "needs a list, not 0.9"),
