@@ -257,7 +257,7 @@ def _adapter_fits_quantization(parameters: Mapping[str, Parameters]) -> Iterator
     if training.lora.dora and quantization.kind == "int8":
         yield Problem(
             ("parameters", "training", "lora", "dora"),
-            "does not go with quantization.kind int8, whose layers lose their scales when PEFT measures the magnitudes; "
+            "does not go with quantization.kind int8, whose layers lose their scales when PEFT measures magnitudes; "
             "use another kind, or lora without dora",
         )
 
