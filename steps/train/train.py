@@ -133,9 +133,10 @@ def _trainer(
     )
     initialize(trainer, training, read_provenance(model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
-    if device.precision != "bfloat16":
-        for parameter in trainable(cast("PeftModel", trainer.model)).values():
-            parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
+    for name, parameter in trainable(cast("PeftModel", trainer.model)).items():
+        # TRL made them bfloat16, which other arithmetic is not; nor can a norm's weight of 1.0 move in it by a step
+        if device.precision != "bfloat16" or ".lora_" not in name:
+            parameter.data = parameter.data.float()
     if training.lora.loraplus_lr_ratio is not None:
         trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     return trainer
