@@ -149,5 +149,8 @@ def save_adapter(model: "PeftModel", base_name: str, base_commit: str, output: P
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name
     config.revision = base_commit or None
+    for name, value in list(vars(config).items()):
+        if isinstance(value, set):
+            setattr(config, name, sorted(value))  # a set's order, in which PEFT writes it, changes with the process
     model.save_pretrained(str(output), save_embedding_layers=False)
     (output / "README.md").unlink(missing_ok=True)  # PEFT's card template, all placeholders

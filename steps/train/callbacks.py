@@ -42,17 +42,20 @@ class Recorder(TrainerCallback):
         values = logs or {}
         if "eval_loss" in values:
             self.course.validation.append(Measurement(step=state.global_step, loss=values["eval_loss"]))
-        skipped = self.course.skipped
-        if "loss" in values and not (skipped and skipped[-1].step == state.global_step):
+        norm = float(values.get("grad_norm", 0.0))  # not finite where float16's loss scaling has left the step out
+        if "loss" in values and math.isfinite(norm) and not self._is_skipped(state.global_step):
             self.course.steps.append(
                 TrainedStep(
                     step=state.global_step,
                     loss=values["loss"],
                     learning_rate=values["learning_rate"],
-                    grad_norm=float(values.get("grad_norm", 0.0)),
+                    grad_norm=norm,
                 )
             )
             self.progress.advance(state.global_step, self._note())
+
+    def _is_skipped(self, step: int) -> bool:
+        return bool(self.course.skipped) and self.course.skipped[-1].step == step
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End the line."""

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.train.adapter import trainable
@@ -83,6 +83,23 @@ class ResumableTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         load_weights(self.adapted, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Undo what torch does when an optimiser's state is loaded: it rounds the state to the weights' type.
+
+        Adafactor keeps its state in float32 for bfloat16 weights.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        saved = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
+        optimizer = cast("torch.optim.Optimizer", self.optimizer)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for number, exact in saved["state"].items():
+            state = optimizer.state[weights[number]]
+            for name, value in exact.items():
+                if torch.is_tensor(value) and value.dtype != state[name].dtype:
+                    state[name] = value.to(state[name].device, copy=True)
 
     def _checkpoint_bytes(self) -> int:
         return BYTES_PER_WEIGHT * sum(weight.numel() for weight in trainable(self.adapted).values())

@@ -5,7 +5,10 @@ import os
 import random
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +47,11 @@ def rerun(work: Work, run: TinyRun, tmp_path: Path) -> list[int]:
     assert hashes(tmp_path / "rerun") == hashes(run.adapter)
     assert course(report) == course(run.report)
     return report.resumed_from
+
+
+def test_another_process_makes_the_same_adapter(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+    assert train_until(work, KillPoint("never"), tmp_path / "other") == 0
+    assert hashes(tmp_path / "other") == hashes(tiny_run.adapter)
 
 
 @pytest.mark.parametrize("step", sorted(RANDOM.sample(range(1, STEPS + 1), 4)))
@@ -92,6 +100,14 @@ def test_killed_twice(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
     assert rerun(work, tiny_run, tmp_path) == [4, 8]
 
 
+def test_checkpoints_by_the_clock(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Any step takes longer than 60 nanoseconds."""
+    timed = replace(work, checkpoints=CheckpointParameters(folder=work.checkpoints.folder, every_minutes=1e-9, keep=1))
+    assert train_until(timed, KillPoint("optimizer", 4), tmp_path / "killed") == -signal.SIGKILL
+    assert [path.name for path in timed.store().folder.iterdir()] == ["step-00000003"]
+    assert rerun(timed, tiny_run, tmp_path) == [3]
+
+
 def test_resumed_over_epochs_and_a_short_last_micro_batch(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
     """Seven blocks in steps of two: each epoch ends with a step of one; dropout is drawn in every step."""
     blocks = DatasetDict(train=tiny_run.blocks["train"].select(range(7)), validation=tiny_run.blocks["validation"])
@@ -127,25 +143,49 @@ def test_patience_and_best_adapter_survive(work: Work, tiny_run: TinyRun, tmp_pa
     assert course(report) == course(expected)
 
 
-def test_sigterm_writes_a_checkpoint_and_ends(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
-    """The step under way is finished; the former handler is back afterwards."""
-    rare = replace(work, checkpoints=CheckpointParameters(folder=work.checkpoints.folder))
-    former = signal.getsignal(signal.SIGTERM)
-    steps = iter(range(1, STEPS))
+@contextmanager
+def sigterm_after(step: int) -> Iterator[None]:
+    """Send this process a SIGTERM when the optimiser has taken so many steps."""
+    taken = count(1)
 
     def preempt(*_: object) -> None:
-        if next(steps) == 5:
+        if next(taken) == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     hook = register_optimizer_step_post_hook(preempt)
     try:
-        with pytest.raises(TrainingError, match=r"training stopped after step 5 of 12, .*SIGTERM.*; run the same"):
-            rare.train(tmp_path / "stopped")
+        yield
     finally:
         hook.remove()
+
+
+def test_sigterm_writes_a_checkpoint_and_ends(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+    """The step under way is finished; the former handler is back afterwards."""
+    rare = replace(work, checkpoints=CheckpointParameters(folder=work.checkpoints.folder))
+    former = signal.getsignal(signal.SIGTERM)
+    expected = r"training stopped after step 5 of 12, .*SIGTERM.*; run the same"
+    with sigterm_after(5), pytest.raises(TrainingError, match=expected):
+        rare.train(tmp_path / "stopped")
     assert signal.getsignal(signal.SIGTERM) == former
     assert not list((tmp_path / "stopped").iterdir())
     assert rerun(rare, tiny_run, tmp_path) == [5]
+
+
+def test_sigterm_at_the_last_step_changes_nothing(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+    with sigterm_after(STEPS):
+        assert rerun(work, tiny_run, tmp_path) == []
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_bnb_8bit", "paged_adamw_8bit", "adafactor"])
+def test_every_optimisers_state_is_exact(work: Work, tmp_path: Path, optimizer: str) -> None:
+    """adafactor keeps float32 for bfloat16 weights, which torch would round when it loads the state."""
+    other = replace(work, training=work.training.model_copy(update={"optimizer": optimizer, "precision": "bfloat16"}))
+    whole = replace(other, checkpoints=CheckpointParameters(folder=str(tmp_path / "whole")))
+    expected = whole.train(tmp_path / "expected")
+    with sigterm_after(5), pytest.raises(TrainingError):
+        other.train(tmp_path / "stopped")
+    assert course(other.train(tmp_path / "rerun")) == course(expected)
+    assert hashes(tmp_path / "rerun") == hashes(tmp_path / "expected")
 
 
 def test_a_damaged_checkpoint_is_passed_over(
