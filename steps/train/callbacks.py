@@ -92,7 +92,8 @@ class BestAdapter(TrainerCallback):
         if loss < lowest:
             course.best_loss, course.best_step = loss, state.global_step
             self.weights = {name: weight.detach().cpu().clone() for name, weight in trainable(model).items()}
-        if self.early_stopping and course.without_improvement >= self.early_stopping.patience:
+        patient = self.early_stopping is None or course.without_improvement < self.early_stopping.patience
+        if not patient and state.global_step < state.max_steps:
             course.stopped_early = True
             control.should_training_stop = True
 

@@ -14,6 +14,7 @@ from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.checkpoint import Checkpoints
+from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.report import TrainingReport
 
@@ -82,7 +83,9 @@ def train_adapter(
     tokenizer = load_tokenizer(tokenizer_folder)
     tokenizer.save_pretrained(output)
     generation_config(tokenizer).save_pretrained(output)
-    write_provenance(output, base_model=base, training=training)
+    write_provenance(
+        output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
+    )
     return _report(course, initial, blocks, model, training, device)
 
 
@@ -109,6 +112,8 @@ def _trainer(
     from steps.train.adapter import lora_config, trainable
     from steps.train.callbacks import BestAdapter, Recorder
     from steps.train.divergence import DivergenceGuard
+    from steps.train.evaluation import EvaluateAtEnd
+    from steps.train.initialization import initialize
     from steps.train.trainer import ResumableTrainer
 
     best = BestAdapter(training.early_stopping, course)
@@ -126,18 +131,24 @@ def _trainer(
         eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
         processing_class=load_tokenizer(tokenizer_folder),
         peft_config=lora_config(model, training.lora),
-        callbacks=[Recorder(course), best, guard],
+        callbacks=[EvaluateAtEnd(), Recorder(course), best, guard],
     )
+    initialize(trainer, training, read_provenance(model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
-    if device.precision != "bfloat16":
-        for parameter in trainable(cast("PeftModel", trainer.model)).values():
-            parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
+    for name, parameter in trainable(cast("PeftModel", trainer.model)).items():
+        # TRL made them bfloat16, which other arithmetic is not; nor can a norm's weight of 1.0 move in it by a step
+        if device.precision != "bfloat16" or ".lora_" not in name:
+            parameter.data = parameter.data.float()
+    if training.lora.loraplus_lr_ratio is not None:
+        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     return trainer
 
 
 def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict, working: str) -> "SFTConfig":
     """TRL's configuration for the parameters; the data are tokenised and packed already."""
     from trl.trainer.sft_config import SFTConfig
+
+    from steps.train.evaluation import steps_between
 
     on_cpu = device.kind == "cpu"
     return SFTConfig(
@@ -149,18 +160,13 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
         gradient_accumulation_steps=training.gradient_accumulation,
         gradient_checkpointing=training.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
-        warmup_steps=training.warmup_ratio,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        optim=training.optimizer,
+        **optimizer_arguments(training),
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         eval_strategy="steps" if len(blocks["validation"]) else "no",
-        eval_steps=training.evaluate_every,
+        eval_steps=steps_between(training, len(blocks["train"])),
         save_strategy="no",
         logging_steps=1,
         logging_first_step=True,
