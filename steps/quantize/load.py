@@ -23,6 +23,9 @@ def load_quantized(folder: Path, device: Device) -> "PreTrainedModel":
         use_safetensors=True,
         trust_remote_code=read_provenance(folder)["base_model"]["trust_remote_code"],
     )
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # of a quantised model from_pretrained leaves them as they are stored
+            parameter.data = parameter.data.to(device.dtype)
     keep_trainable(model, device)
     # LLM.int8() computes in float16 and warns of it in every layer of every forward pass
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

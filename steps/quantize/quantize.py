@@ -47,9 +47,9 @@ def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output
     require_space(output, int(weight_bytes(source) * share), "the base model as it is trained on")
     if copied:
         _copy(lock, source, output)
-        model = _load(output, device, "auto", None, lock)
+        model = _load(output, device, "auto", lock)
     else:
-        model = _load(source, device, device.dtype, _bitsandbytes(quantization, device), lock)
+        model = _load(source, device, device.dtype, lock, quantization_config=_bitsandbytes(quantization, device))
     layers = quantized_layers(model)
     if not layers and quantization.kind != "none":
         raise ModelError(
@@ -96,17 +96,18 @@ def _copy(lock: ModelLock, source: Path, output: Path) -> None:
 
 
 def _load(
-    folder: Path, device: Device, dtype: "torch.dtype | str", config: "BitsAndBytesConfig | None", lock: ModelLock
+    folder: Path, device: Device, dtype: "torch.dtype | str", lock: ModelLock, **quantization: "BitsAndBytesConfig"
 ) -> "PreTrainedModel":
+    """``quantization_config`` is left out where the stored one counts: None would switch that off."""
     from transformers import AutoModelForCausalLM
 
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
-        quantization_config=config,
         dtype=dtype,
         device_map=device.map,
         use_safetensors=True,
         trust_remote_code=lock.trust_remote_code,
+        **quantization,
     )
     return model
 

@@ -163,6 +163,7 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
         **optimizer_arguments(training),
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
+        tf32=device.tf32,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         eval_strategy="steps" if len(blocks["validation"]) else "no",
