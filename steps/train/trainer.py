@@ -3,7 +3,7 @@
 import hashlib
 import random
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ from steps.train.callbacks import BestAdapter
 from steps.train.checkpoint import Checkpoints
 from steps.train.course import Course
 from steps.train.divergence import DivergenceGuard
+from steps.train.initialization import IGNORED
+
+if TYPE_CHECKING:
+    from transformers.trainer_utils import EvalLoopOutput
 
 WEIGHTS = "weights.safetensors"
 BYTES_PER_WEIGHT = 16
@@ -35,6 +39,8 @@ class ResumableTrainer(SFTTrainer):
         self.course, self.best, self.guard = course, best, guard
         self.adapted = cast("PeftModel", self.model)
         self.checkpoints: Checkpoints
+        self.evaluated: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Mean loss and trained tokens of each batch of the evaluation under way."""
 
     def run(self, checkpoints: Checkpoints) -> None:
         """Train from the newest sound checkpoint, or from the start where there is none."""
@@ -61,6 +67,20 @@ class ResumableTrainer(SFTTrainer):
             gradients = [one.grad for one in trainable(self.adapted).values() if one.grad is not None]
             self.guard.norm = torch.nn.utils.get_total_norm(gradients)  # before clipping, which hides an overflow
         return torch.nan_to_num(loss, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        """One evaluation batch; how many tokens its loss is the mean of is kept."""
+        result = super().prediction_step(model, inputs, *arguments, **named)
+        self.evaluated.append((result[0], (inputs["labels"][..., 1:] != IGNORED).sum().to(result[0].device)))
+        return result
+
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> "EvalLoopOutput":
+        """The mean over all trained tokens; transformers' mean over batches would depend on the batch's size."""
+        self.evaluated.clear()
+        output = super().evaluation_loop(*arguments, **named)
+        losses, tokens = (torch.stack(values).double() for values in zip(*self.evaluated, strict=True))
+        cast("dict[str, float]", output.metrics)["eval_loss"] = float((losses * tokens).sum() / tokens.sum())
+        return output
 
     def _resume_course(self, checkpoint: Path) -> None:
         """Take over figures, best weights and patience; the callbacks share the course, so it is filled in place."""

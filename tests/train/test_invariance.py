@@ -4,7 +4,6 @@ Everything is float32 on the CPU but the stored base weights, which are NF4. The
 what the adapters have learned ``ADAPTER`` of its size: float32 rounds to 6e-8, and a training adds up many roundings.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests.tiny_run import TinyRun, with_biases
 from tests.train.invariance import Learned, distance, learn, unpacked
 
 LOSS = 1e-5
-ADAPTER = 1e-4
+ADAPTER = 1e-5
 
 
 def same(one: Learned, other: Learned) -> bool:
@@ -51,13 +50,7 @@ def test_micro_batch_times_accumulation(
     split = learn(tiny_run, tmp_path / "split", blocks, batch_size=batch_size, gradient_accumulation=accumulation)
     assert len(whole.losses) == 2 * 3 * 2, "two windows in each of three epochs, and an evaluation after each"
     assert whole.losses[0] > whole.losses[5]
-    assert_same_training(whole, split)
-
-
-def assert_same_training(one: Learned, other: Learned) -> None:
-    """The validation loss is left out: transformers means it over batches."""
-    half = len(one.losses) // 2
-    assert same(replace(one, losses=one.losses[:half]), replace(other, losses=other.losses[:half]))
+    assert same(whole, split), "the validation loss too, which decides what adapter is kept"
 
 
 def test_the_mean_of_means_is_seen(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +61,7 @@ def test_the_mean_of_means_is_seen(tiny_run: TinyRun, tmp_path: Path, monkeypatc
     whole = learn(tiny_run, tmp_path / "8x1", blocks, batch_size=8)
     monkeypatch.setattr(ResumableTrainer, "_get_num_items_in_batch", lambda *_: None)
     split = learn(tiny_run, tmp_path / "1x8", blocks, batch_size=1, gradient_accumulation=8)
-    with pytest.raises(AssertionError):
-        assert_same_training(whole, split)
+    assert not same(whole, split)
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
