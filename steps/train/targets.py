@@ -46,6 +46,8 @@ def require_targets(split: Dataset, end: int, end_token: str, where: str) -> Non
             "parameters.prompt.max_length, or set parameters.prompt.too_long to drop"
         )
     without = np.flatnonzero(ended == 0)
+    if not len(without):
+        return
     stopping = {row for names in split.select(np.flatnonzero(ended))["row_ids"] for row in names}
     endless = [n for n in without.tolist() if not stopping.issuperset(split[n]["row_ids"])]
     if endless:
