@@ -46,7 +46,7 @@ class Progress:
             return
         self.last_shown = now
         when = f"{clock(spent)} in all" if finished else f"{clock(spent / max(done, 1) * (self.total - done))} left"
-        text = f"{done}/{self.total}  {note}{'  ' if note else ''}{when}"
+        text = f"{done}/{self.total}  {when}{'  ' if note else ''}{note}"
         if self.terminal:
             self.line = _fitted(self.name, done / self.total, text, shutil.get_terminal_size().columns)
             _draw(self.line)

@@ -93,7 +93,7 @@ class Recorder(TrainerCallback):
     def _note(self) -> str:
         course = self.course
         validation = f"  validation {course.validation[-1].loss:.3f}" if course.validation else ""
-        speed = f"{course.tokens / course.training_seconds:,.0f} tokens/s"
+        speed = f"{course.tokens / course.training_seconds:,.0f} tok/s"
         return f"loss {course.steps[-1].loss:.3f}{validation}  {speed}  {course.peak_memory_bytes / 2**30:.1f} GiB"
 
 

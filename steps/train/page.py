@@ -10,7 +10,7 @@ from steps.train.report import Cost, TrainingReport
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BAD = "#dc2626"
+BAD = "#e5484d"
 
 PHASES = {
     "start": "loading the model, making the adapter, reading checkpoints",
@@ -31,7 +31,7 @@ def draw(report: TrainingReport) -> Page:
         Tile("Training loss", f"{report.steps[-1].loss:.3f}", f"from {report.steps[0].loss:.3f}"),
         Tile("Steps", f"{len(report.steps)}", report.stopped),
         Tile("Time", clock(cost.seconds), f"{report.tokens:,} tokens, {report.epochs:.3g} epochs"),
-        Tile("Speed", f"{cost.tokens_per_second:,.0f} tokens/s", f"{cost.tokens_per_second_overall:,.0f} over all"),
+        Tile("Tokens a second", f"{cost.tokens_per_second:,.0f}", f"{cost.tokens_per_second_overall:,.0f} over all"),
         Tile("Peak memory", f"{cost.peak_memory_bytes / 2**30:.1f} GiB", f"of the {cost.memory_of}"),
         Tile(
             "Trained parameters", f"{report.trainable_parameters / 1e6:.1f} M", f"{report.trainable_share:.2%} of all"
@@ -72,12 +72,16 @@ def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, ob
 def _times(cost: Cost) -> Section:
     """A table of the phases, in the order of PHASES."""
     rows = [
-        [phase, clock(cost.seconds_in[phase]), f"{cost.seconds_in[phase] / cost.seconds:.1%}", about]
+        [phase, _duration(cost.seconds_in[phase]), f"{cost.seconds_in[phase] / cost.seconds:.1%}", about]
         for phase, about in PHASES.items()
         if phase in cost.seconds_in
     ]
     text = "Of all processes that took part; work that a kill undid is left out."
     return Section("Where the time went", text=text, table=Table(["phase", "time", "share", "what"], rows))
+
+
+def _duration(seconds: float) -> str:
+    return clock(seconds) if seconds >= 60 else f"{seconds:.2g} s"
 
 
 def _efficiency(report: TrainingReport) -> Section:
@@ -86,7 +90,7 @@ def _efficiency(report: TrainingReport) -> Section:
     rows = [
         ["training alone", f"{cost.tokens_per_second:,.0f} tokens/s"],
         ["with start, evaluations and checkpoints", f"{cost.tokens_per_second_overall:,.0f} tokens/s"],
-        ["model FLOP a token", f"{report.flop_per_token:.3g}"],
+        ["operations that the model needs", f"{report.flop_per_token / 1e9:.3g} GFLOP a token"],
     ]
     if cost.peak_flops and cost.model_flop_utilization and cost.computed_flop_utilization:
         rows += [
@@ -99,8 +103,8 @@ def _efficiency(report: TrainingReport) -> Section:
     if cost.energy_joules is None:
         rows.append(["energy", "not known: the device doesn't tell"])
     else:
-        hours, each = cost.energy_joules / 3600, cost.energy_joules / max(report.tokens, 1)
-        rows.append(["energy of the card", f"{hours:,.1f} Wh, {each * 1000:.3g} mJ a token"])
+        hours, each = cost.energy_joules / 3600, cost.energy_joules / report.tokens
+        rows.append(["energy of the card", f"{hours:,.1f} Wh, {each:.3g} J a token"])
     return Section("Speed and energy", table=Table(["figure", "value"], rows))
 
 
@@ -137,7 +141,7 @@ def _curves(report: TrainingReport) -> str:
     rates.spines[["top"]].set_visible(False)
     rates.ticklabel_format(axis="y", scilimits=(-3, 3))
     _mark_incidents(report, losses, norms)
-    losses.legend(frameon=False)
+    losses.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=9)
     return svg(drawing)
 
 
@@ -150,5 +154,5 @@ def _mark_incidents(report: TrainingReport, losses: "Axes", norms: "Axes") -> No
         norms.plot(steps, [step.grad_norm for step in spiked], "v", color=BAD)
     for number, one in enumerate(report.skipped):
         label = "" if number else "step skipped"
-        losses.axvline(one.step, color=BAD, linewidth=0.8, linestyle=":", label=label)
-        norms.axvline(one.step, color=BAD, linewidth=0.8, linestyle=":")
+        losses.axvline(one.step, color=BAD, linewidth=1.2, linestyle=":", label=label)
+        norms.axvline(one.step, color=BAD, linewidth=1.2, linestyle=":")

@@ -204,7 +204,7 @@ def test_incidents_are_marked_in_the_figure(tiny_run: TinyRun) -> None:
     report = tiny_run.report.model_copy(update={"steps": steps, "spikes": [4], "skipped": skipped})
     (drawing,) = draw(report).sections[0].figures
     assert all(label in drawing for label in ("loss spike", "step skipped", "gradient norm", "learning rate"))
-    assert drawing.count("#dc2626") >= 2 * 2, "in both panels"
+    assert drawing.count("#e5484d") >= 2 * 2, "in both panels"
 
 
 def test_figures_are_handed_on_as_they_come(tiny_run: TinyRun, tmp_path: Path) -> None:
