@@ -61,14 +61,15 @@ class Meter:
         """The training proper starts: what was before counts as ``start``, whatever it was marked as."""
         self.mark("start")
         self.began = True
-        self.tokens.clear()
 
     def mark(self, phase: str) -> None:
         """The time since the last mark was spent on ``phase``."""
         self.marks.append((phase if self.began else "start", self._now()))
 
     def count(self, inputs: dict[str, Any]) -> None:
-        """A micro-batch was trained on; padding is no token, and packed blocks have none."""
+        """A micro-batch was trained on, if training has begun; padding is no token, and packed blocks have none."""
+        if not self.began:
+            return
         mask = inputs.get("attention_mask")
         self.tokens.append(inputs["input_ids"].numel() if mask is None else mask.sum())
 
