@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def report_of(
-    course: Course, initial: str, blocks: Dataset, model: "PeftModel", training: TrainingParameters, device: Device
+    course: Course,
+    initial: str,
+    blocks: Dataset,
+    model: "PeftModel",
+    training: TrainingParameters,
+    device: Device,
+    preflight_seconds: float,
 ) -> TrainingReport:
     """Put the report together.
 
@@ -27,6 +33,7 @@ def report_of(
         model: base and adapter.
         training: what was learned.
         device: where.
+        preflight_seconds: of this call; 0 if it trained nothing.
     """
     trained, total = model.get_nb_trainable_parameters()
     flop = flop_per_token(model, mean_context(blocks), checkpointing=training.gradient_checkpointing)
@@ -51,6 +58,7 @@ def report_of(
         initial_adapter_sha256=initial,
         device=device.reason,
         choices=list(device.choices),
+        preflight_seconds=preflight_seconds,
         cost=cost_of(course, flop, device),
         parameters=training.model_dump(mode="json"),
     )

@@ -37,8 +37,10 @@ class Recorder(TrainerCallback):
         for measured in self.course.validation:
             self.on_metrics(measured.step, {"validation_loss": measured.loss})
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start the line."""
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the clock and the line with the first epoch: the pre-flight, before it, is no training."""
+        if self.meter.began:
+            return
         self.meter.begin()
         self.meter.update(wait=True)
         course = self.course

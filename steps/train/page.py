@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BAD = "#e5484d"
 
 PHASES = {
-    "start": "loading the model, making the adapter, reading checkpoints",
+    "start": "loading the model, making the adapter, pre-flight, reading checkpoints",
     "data": "waiting for micro-batches",
     "forward": "forward pass and loss",
     "backward": "backward pass, activations computed again for it",

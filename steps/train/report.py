@@ -52,7 +52,8 @@ class Cost(BaseModel):
 class TrainingReport(Report):
     """The course of the training and what it took.
 
-    ``steps`` lacks the skipped ones; ``resumed_from`` are the steps whose checkpoints the work went on from.
+    ``steps`` lacks the skipped ones; ``resumed_from`` are the steps whose checkpoints the work went on from;
+    ``preflight_seconds`` are the last call's, 0 if it trained nothing.
     """
 
     steps: list[TrainedStep]
@@ -73,6 +74,7 @@ class TrainingReport(Report):
     initial_adapter_sha256: str
     device: str
     choices: list[Choice]
+    preflight_seconds: float
     cost: Cost
     parameters: dict[str, object]
 

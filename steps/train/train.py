@@ -52,9 +52,10 @@ def train_adapter(
             those before it first.
 
     Raises:
-        DataError: there is no block to train on.
+        DataError: there is no block to train on, or blocks train no token or no end token.
         ModelError: the model lacks a targeted layer, or training changed nothing.
-        TrainingError: the training diverged, a SIGTERM stopped it, or another process is doing it.
+        TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, or another process is
+            doing it.
     """
     from steps.train.account import report_of
     from steps.train.adapter import digest, save_adapter, trainable
@@ -62,6 +63,7 @@ def train_adapter(
     from steps.train.course import Course
     from steps.train.meter import Meter
     from steps.train.preemption import CheckpointSchedule, sigterm_noted
+    from steps.train.rehearsal import Rehearsal
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
@@ -73,7 +75,9 @@ def train_adapter(
         with store.held(), sigterm_noted() as asked_to_go:
             config = sft_config(training, device, blocks, working)
             trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, recorder)
+            rehearsal = Rehearsal(trainer, blocks, store)
             trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
+            trainer.add_callback(rehearsal)
             model = cast("PeftModel", trainer.model)
             initial = digest(model)
             require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
@@ -95,7 +99,7 @@ def train_adapter(
     write_provenance(
         output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
     )
-    return report_of(course, initial, blocks["train"], model, training, device)
+    return report_of(course, initial, blocks["train"], model, training, device, rehearsal.seconds)
 
 
 def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
