@@ -52,7 +52,7 @@ def draw(report: TrainingReport) -> Page:
         sections=[
             Section("Loss, gradient norm and learning rate", figures=[_curves(report)]),
             *_incidents(report),
-            _times(cost),
+            _times(cost, report.preflight_seconds),
             _efficiency(report),
             Section("What was decided, and why", table=Table(["choice", "value", "reason"], choices)),
             Section("Parameters in force", table=Table(["parameter", "value"], parameters, code=["parameter"])),
@@ -69,7 +69,7 @@ def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, ob
             yield f"{prefix}{name}", value
 
 
-def _times(cost: Cost) -> Section:
+def _times(cost: Cost, preflight: float) -> Section:
     """A table of the phases, in the order of PHASES."""
     rows = [
         [phase, _duration(cost.seconds_in[phase]), f"{cost.seconds_in[phase] / cost.seconds:.1%}", about]
@@ -77,6 +77,7 @@ def _times(cost: Cost) -> Section:
         if phase in cost.seconds_in
     ]
     text = "Of all processes that took part; work that a kill undid is left out."
+    text += f" The last pre-flight took {_duration(preflight)}." * (preflight > 0)
     return Section("Where the time went", text=text, table=Table(["phase", "time", "share", "what"], rows))
 
 

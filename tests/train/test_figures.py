@@ -97,6 +97,7 @@ def test_every_moment_belongs_to_one_phase(tiny_run: TinyRun) -> None:
     assert cost.seconds_in.keys() == PHASES.keys()
     assert all(seconds > 0 for seconds in cost.seconds_in.values())
     assert math.isclose(sum(cost.seconds_in.values()), cost.seconds)
+    assert cost.seconds_in["start"] > tiny_run.report.preflight_seconds > 0, "it is no training"
     training = cost.seconds - sum(cost.seconds_in[phase] for phase in ("start", "evaluation", "checkpoints"))
     assert cost.tokens_per_second == pytest.approx(tiny_run.report.tokens / training)
     assert cost.tokens_per_second_overall == pytest.approx(tiny_run.report.tokens / cost.seconds)
