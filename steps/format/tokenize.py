@@ -12,13 +12,16 @@ from datasets import Dataset, Features, List, Value
 from steps.chat_template import Template
 from steps.format.params import PromptParameters
 from steps.rows import BATCH_ROWS, dataset_of
-from steps.tokenizer import continuation_encoder, encoder
+from steps.tokenizer import continuation_encoder, encoder, special_tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 IGNORED = -100
 """Label of a token that does not count in the loss (torch.nn.CrossEntropyLoss)."""
+
+PROBES = ("", "a", " a", "\na", "Add 1.", "def f(x):\n    return 'é 🙂'\n")
+"""Instructions on which a prompt in two parts is compared with the whole."""
 
 TEXT_COLUMNS = ("row_id", "source", "license", "instruction", "completion", "tests")
 
@@ -87,6 +90,7 @@ class Encoder:
         self.start_encoder: Tokenizer = encoder(template.tokenizer)
         self.completion_encoder: Tokenizer = continuation_encoder(template.tokenizer)
         self.refused = "|".join(map(re.escape, template.refused))
+        self.head, self.head_ids = self._shared_head()
 
     def encode(self, rows: pa.Table, left_out: LeftOut) -> Iterator[Encoded]:
         """The rows that spell nothing that could end a turn; the others are left out."""
@@ -95,10 +99,31 @@ class Encoder:
             return
         prompts = self.template.prompts([row["instruction"] for row in safe])
         completions = [self.template.answer(row["completion"]) for row in safe]
-        starts = self.start_encoder.encode_batch_fast(prompts, add_special_tokens=False)
+        behind = [prompt[self.head :] for prompt in prompts]
+        starts = self.start_encoder.encode_batch_fast(behind, add_special_tokens=False)
         ends = self.completion_encoder.encode_batch_fast(completions, add_special_tokens=False)
         for row, prompt, start, end in zip(safe, prompts, starts, ends, strict=True):
-            yield Encoded(row, prompt, start.ids, [*end.ids, self.end])
+            yield Encoded(row, prompt, self.head_ids + start.ids, [*end.ids, self.end])
+
+    def _shared_head(self) -> tuple[int, list[int]]:
+        """Characters that all prompts share up to the last control token before the instruction, and their token ids.
+
+        A tokenizer splits a text at its control tokens first, so what stands before one needs to be tokenised once.
+        Where that does not hold for a few instructions, nothing is shared.
+        """
+        before, after = self.template.frame or ("", "")
+        tokens = "|".join(map(re.escape, special_tokens(self.template.tokenizer)))
+        head = max((match.end() for match in re.finditer(tokens, before)), default=0)
+
+        def ids(text: str) -> list[int]:
+            encoded: list[int] = self.start_encoder.encode(text, add_special_tokens=False).ids
+            return encoded
+
+        head_ids = ids(before[:head])
+        shared = all(
+            ids(prompt) == head_ids + ids(prompt[head:]) for prompt in (f"{before}{probe}{after}" for probe in PROBES)
+        )
+        return (head, head_ids) if shared else (0, [])
 
     def _safe(self, rows: pa.Table, left_out: LeftOut) -> list[dict[str, Any]]:
         texts = [pc.binary_join_element_wise("\n", rows[name], "") for name in ("instruction", "completion")]

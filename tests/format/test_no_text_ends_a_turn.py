@@ -61,11 +61,12 @@ def test_a_chat_is_rendered_as_it_was_trained_or_refused_as_it_was_left_out(
 ) -> None:
     chat = [{"role": "user", "content": instruction}, {"role": "assistant", "content": completion}]
     tokenizer: Any = encoder.template.tokenizer
-    if encode(encoder, instruction, completion):
+    for one in encode(encoder, instruction, completion):
         prompt = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
-        assert prompt == encoder.template.prompts([instruction])[0]
+        assert prompt == one.prompt
+        assert tokenizer(prompt, add_special_tokens=False)["input_ids"] == one.prompt_ids
         assert tokenizer.apply_chat_template(chat, tokenize=False).startswith(prompt)
-    else:
+    if not encode(encoder, instruction, completion):
         with pytest.raises(TemplateError, match="could end a turn"):
             tokenizer.apply_chat_template(chat)
 
