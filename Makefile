@@ -40,7 +40,7 @@ stop-dashboard:  ## stop it
 	@$(RUN) zenml logout --local
 
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
 
 bench: install  ## measure data rooms and tokenisation on a million rows, side by side with plain calls and TRL
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

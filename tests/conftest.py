@@ -1,9 +1,10 @@
-"""What all tests share: one ZenML store for the session; whatever store the developer has is left alone."""
+"""What all tests of a worker share: one ZenML store; whatever store the developer has is left alone."""
 
+import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,8 @@ if TYPE_CHECKING:
 # Set before any test module imports zenml: the import alone writes a configuration file where this points.
 os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _zenml_store() -> Iterator[None]:
-    """Remove the store when the session ends."""
-    yield
-    shutil.rmtree(os.environ["ZENML_CONFIG_PATH"], ignore_errors=True)
+os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny, and there is a worker for each core
+atexit.register(shutil.rmtree, os.environ["ZENML_CONFIG_PATH"], ignore_errors=True)
 
 
 @pytest.fixture
