@@ -46,6 +46,7 @@ class DirectoryMaterializer(BaseMaterializer):
                     json.dump(manifest, stream, indent=1)
         finally:
             shutil.rmtree(data.path, ignore_errors=True)
+        data.when_stored()
 
     def load(self, data_type: type[Any]) -> Any:
         """The directory, after its files were found to be those that were saved."""

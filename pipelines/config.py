@@ -23,8 +23,9 @@ from pipelines.document import Document, KeyPath, Problem, read_document
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
 from steps.errors import ConfigError
 from steps.parameters import Parameters
+from steps.quantize.params import QuantizationParameters
 from steps.split.params import SplitParameters
-from steps.train.params import TrainingParameters
+from steps.train.params import FOLLOWS_VALIDATION, TrainingParameters
 
 Settings = Mapping[str, type[BaseSettings]]
 """Settings classes of a stack's components by their key, such as ``orchestrator``."""
@@ -85,6 +86,10 @@ def check_config(
     problems = [*document.duplicates, *checker.top_level(), *checker.steps(), *checker.parameters()]
     problems += [problem for rule in RULES for problem in rule(checker.valid)]
     return CheckedConfig(document, checker.valid, problems)
+
+
+INTERVALS = ("evaluate_every", "evaluations_per_epoch")
+"""Two ways to say how often the validation loss is measured."""
 
 
 class _Checker:
@@ -227,11 +232,44 @@ def _validation_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Pro
             "is 0, but training.early_stopping needs a validation set; "
             "give validation a share or set training.early_stopping to null",
         )
-    if splits.validation == 0 and "evaluate_every" in training.model_fields_set:
+    for name in INTERVALS:
+        if splits.validation == 0 and name in training.model_fields_set:
+            yield Problem(
+                ("parameters", "splits", "validation"),
+                f"is 0, but training.{name} needs a validation set; give validation a share or remove training.{name}",
+            )
+    if splits.validation == 0 and training.schedule in FOLLOWS_VALIDATION:
         yield Problem(
             ("parameters", "splits", "validation"),
-            "is 0, but training.evaluate_every needs a validation set; "
-            "give validation a share or remove training.evaluate_every",
+            f"is 0, but training.schedule {training.schedule} follows the validation loss; "
+            "give validation a share or take another schedule",
+        )
+
+
+def _one_interval(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    training = parameters.get("training")
+    if isinstance(training, TrainingParameters) and set(INTERVALS) <= training.model_fields_set:
+        yield Problem(
+            ("parameters", "training", "evaluations_per_epoch"),
+            "says how often the validation loss is measured, and so does evaluate_every; remove one of them",
+        )
+
+
+def _adapter_fits_quantization(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    quantization, training = parameters.get("quantization"), parameters.get("training")
+    if not (isinstance(quantization, QuantizationParameters) and isinstance(training, TrainingParameters)):
+        return
+    if training.lora.initialization == "loftq" and quantization.kind not in ("nf4", "fp4"):
+        yield Problem(
+            ("parameters", "training", "lora", "initialization"),
+            f"loftq makes up for the error of 4-bit weights, but quantization.kind is {quantization.kind}; "
+            "use nf4 or fp4, or another initialization",
+        )
+    if training.lora.dora and quantization.kind == "int8":
+        yield Problem(
+            ("parameters", "training", "lora", "dora"),
+            "does not go with quantization.kind int8, whose layers lose their scales when PEFT measures magnitudes; "
+            "use another kind, or lora without dora",
         )
 
 
@@ -246,6 +284,8 @@ def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
 
 RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _validation_rows_exist,
+    _one_interval,
+    _adapter_fits_quantization,
     _test_rows_exist,
 )
 """What one room's parameters mean for another's; each looks only at parameters valid by themselves."""

@@ -16,7 +16,7 @@ from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.resolve.step import resolve
 from steps.split.params import SplitParameters
 from steps.split.step import split
-from steps.train.params import TrainingParameters
+from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.step import train
 from steps.validate.params import ValidationParameters
 from steps.validate.step import validate
@@ -31,6 +31,7 @@ def finetune(
     prompt: PromptParameters = PromptParameters(),
     quantization: QuantizationParameters = QuantizationParameters(),
     training: TrainingParameters = TrainingParameters(),
+    checkpoints: CheckpointParameters = CheckpointParameters(),
     evaluation: EvaluationParameters = EvaluationParameters(),
     merging: MergeParameters = MergeParameters(),
     promotion: PromotionParameters = PromotionParameters(),
@@ -44,7 +45,8 @@ def finetune(
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
     blocks, examples, _, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
-    adapter, _ = train(blocks, quantized_model, tokenizer, training)
+    train_there = train.with_options(extra={"checkpoints": checkpoints.model_dump()})  # not part of the cache key
+    adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
     evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
     _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
     promote(evaluation_report, merge_report, promotion)

@@ -13,6 +13,7 @@ from pipelines.origins import parameter_counts
 from steps.errors import DeviceError, ModelError, PipelineError
 from steps.files import require_space
 from steps.format.params import PromptParameters
+from steps.quantize.params import QuantizationParameters
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.split.params import SplitParameters
@@ -20,14 +21,11 @@ from steps.train.params import TrainingParameters
 
 PROJECT = "qlora-pipeline"
 
-QUANTIZED_SHARE = 0.3
-"""Bytes of the 4-bit copy over those of the 16-bit weights: 4/16, and the embeddings, which stay."""
-
 TRAINING_SHARE = 0.2
 """The same for adapter, optimiser state and checkpoints: 0.15 for rank 64 on a 7B model's projections."""
 
-GGUF_EXPANSION = 4
-"""Bytes of 16-bit weights over those of a 4-bit GGUF file; larger ones expand less."""
+EXPANSION = 4
+"""Bytes of 16-bit weights over those of a 4-bit GGUF file or 4-bit weights; larger ones expand less."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +126,11 @@ def _data(subject: Subject) -> str:
 
 
 def _base_model(subject: Subject) -> str:
+    from steps.quantize.fit import require_agreement
     from steps.resolve.base_model import model_size
 
     lock = subject.model_lock
+    require_agreement(lock, subject.config.valid("quantization", QuantizationParameters))
     return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB"
 
 
@@ -155,6 +155,7 @@ def _disk(subject: Subject) -> str:
     from zenml.client import Client
 
     from materializers.local import local_path
+    from steps.quantize.fit import STORED_SHARE
     from steps.resolve.base_model import model_size
 
     store = Client().active_stack.artifact_store
@@ -165,9 +166,11 @@ def _disk(subject: Subject) -> str:
         lock = subject.model_lock
     except ModelError:
         raise ModelError("not tried, since the base model cannot be read") from None
-    full = model_size(lock) * (GGUF_EXPANSION if lock.package else 1)
-    copies = 2 if lock.package else 1  # the merged model; a GGUF file is also converted to safetensors
-    needed = int(full * (copies + QUANTIZED_SHARE + TRAINING_SHARE))
+    expanded = bool(lock.package or lock.quantization)
+    full = model_size(lock) * (EXPANSION if expanded else 1)
+    copies = 2 if expanded or lock.pickled else 1  # the merged model, and safetensors at full precision if need be
+    kind = subject.config.valid("quantization", QuantizationParameters).kind
+    needed = int(full * (copies + STORED_SHARE[kind] + TRAINING_SHARE))
     require_space(folder, needed, "a run with this base model")
     return f"{folder}: the {needed / 1e9:.2f} GB that a run writes are free"
 

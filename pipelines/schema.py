@@ -81,16 +81,23 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def wrong_values(error: ValidationError, value: object, path: KeyPath) -> Iterator[Problem]:
     """pydantic's findings about ``value`` at ``path``; unknown keys are left to :func:`unknown_keys`."""
-    found: dict[KeyPath, list[str]] = {}
+    found: dict[KeyPath, list[Any]] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] == "extra_forbidden" or _only_seems_short(detail):
             continue
         where = (*path, *_location(detail["loc"], value, detail["type"] == "missing"))
         if detail["type"] == "value_error":
             where += _key_in_message(detail)
-        found.setdefault(where, []).append(_in_words(detail))
-    for where, messages in found.items():
-        yield Problem(where, "; or ".join(dict.fromkeys(messages)))
+        found.setdefault(where, []).append(detail)
+    for where, details in found.items():
+        others = [detail for detail in details if not _needed(detail)]
+        deeper = any(place[: len(where)] == where and place != where for place in found)
+        wrong_types = {_needed(detail): None for detail in details if _needed(detail)}
+        # one member of a union complains of the type where another complains of what is inside: that one was meant
+        messages = [] if others or deeper else [f"needs {' or '.join(wrong_types)}, not {shown(details[0]['input'])}"]
+        messages += [_in_words(detail) for detail in others]
+        if messages:
+            yield Problem(where, "; or ".join(dict.fromkeys(messages)))
 
 
 def _only_seems_short(detail: Any) -> bool:
@@ -102,9 +109,11 @@ def _location(location: KeyPath, value: Any, missing: bool) -> KeyPath:
     """pydantic's location without the names of union members and validators: they are no keys of the file."""
     path: list[Any] = []
     for number, part in enumerate(location):
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+        if missing and number == len(location) - 1:
+            pass  # the key or position that is not there
+        elif (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
             value = value[part]
-        elif not (missing and number == len(location) - 1):
+        else:
             continue
         path.append(part)
     return tuple(path)
@@ -156,8 +165,13 @@ def _in_words(detail: Any) -> str:
     if kind in BOUNDS:
         words, name = BOUNDS[kind]
         return f"{given} is impossible; it must be {words} {context[name]:g}"
-    needed = NEEDS.get(kind) or NEEDS.get(re.sub("_(type|parsing|parsing_size|from_float)$", "", kind))
-    return f"needs {needed}, not {given}" if needed else f"{detail['msg']}, not {given}"
+    return f"{detail['msg']}, not {given}"
+
+
+def _needed(detail: Any) -> str:
+    """What the value should have been, where its type is what is wrong, else ``""``."""
+    kind = str(detail["type"])
+    return NEEDS.get(kind) or NEEDS.get(re.sub("_(type|parsing|parsing_size|from_float)$", "", kind), "")
 
 
 def shown(value: object) -> str:

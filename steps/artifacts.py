@@ -1,5 +1,6 @@
 """The artifacts that are directories: Hugging Face layout, safetensors, usable with ``from_pretrained`` alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ class Directory:
     """A directory that one step writes and later steps read; it is never changed once written."""
 
     path: Path
+    when_stored: Callable[[], object] = lambda: None
+    """Called when the artifact store has the directory: only then may what it could be made again from go."""
 
 
 class TokenizerFiles(Directory):

@@ -19,3 +19,7 @@ class ModelError(PipelineError):
 
 class DeviceError(PipelineError):
     """The machine lacks what was asked for: a precision, an attention kernel, memory or disk space."""
+
+
+class TrainingError(PipelineError):
+    """A training diverged, was told to stop, or is already being run by another process."""

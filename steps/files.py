@@ -41,7 +41,9 @@ def hashes(directory: Path) -> dict[str, str]:
     return {path.relative_to(directory).as_posix(): sha256_of(path) for path in files}
 
 
-def require_space(directory: Path, needed: int, purpose: str) -> None:
+def require_space(
+    directory: Path, needed: int, purpose: str, remedy: str = "point the artifact store at a larger disk"
+) -> None:
     """Raise :class:`DeviceError` unless ``needed`` bytes are free where ``directory`` is or will be."""
     existing = directory
     while not existing.exists():
@@ -50,5 +52,5 @@ def require_space(directory: Path, needed: int, purpose: str) -> None:
     if free < needed:
         raise DeviceError(
             f"{directory}: {purpose} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            "free some space or point the artifact store at a larger disk"
+            f"free some space or {remedy}"
         )

@@ -43,7 +43,7 @@ def write_tokenizer(folder: Path, *, pad: str | None = "<pad>", bos: bool = True
     ).save_pretrained(folder)
 
 
-def write_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
+def write_model(folder: Path, *, layers: int = 2, seed: int = 0, biases: bool = False, tied: bool = False) -> Path:
     """A Llama of two layers and 64 dimensions with random weights, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -60,6 +60,9 @@ def write_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
+        attention_bias=biases,
+        mlp_bias=biases,
+        tie_word_embeddings=tied,
     )
     LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
     write_tokenizer(folder)

@@ -1,6 +1,6 @@
 """Every artifact of a small training, made by the plain functions alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -55,3 +55,13 @@ def make_tiny_run(folder: Path) -> TinyRun:
     )
     report = train_adapter(blocks, quantized, tokenizer, training, adapter)
     return TinyRun(lock, quantized, tokenizer, blocks, examples, adapter, training, report)
+
+
+def with_biases(run: TinyRun, folder: Path, *, tied: bool = False) -> TinyRun:
+    """The run on another base model, quantised into ``folder``: its linear layers have biases."""
+    for name in ("base", "quantized"):
+        (folder / name).mkdir(parents=True)
+    write_model(folder / "base", biases=True, tied=tied)
+    lock = lock_model(BaseModelParameters(folder=str(folder / "base")))
+    quantize_model(lock, QuantizationParameters(), folder / "quantized")
+    return replace(run, lock=lock, model=folder / "quantized")

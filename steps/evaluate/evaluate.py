@@ -1,20 +1,26 @@
-"""Base and tuned on the same prompts, in one process: the adapter is switched off and on."""
+"""Base and tuned on the same prompts, in one process: first without, then with the adapter."""
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
 from steps.errors import DataError
 from steps.evaluate.generate import Answer, generate_answers
 from steps.evaluate.grade import GRADES, grade
-from steps.evaluate.losses import completion_losses
+from steps.evaluate.inference import Side
+from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport, Sample
 from steps.evaluate.statistics import compare_losses, compare_shares
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 def evaluate_adapter(
@@ -46,15 +52,19 @@ def evaluate_adapter(
     start = time.monotonic()
     device = describe_device()
     tokenizer = load_tokenizer(tokenizer_folder)
-    model = PeftModel.from_pretrained(load_quantized(model_folder, device), str(adapter_folder))
-
     measured = test.select(range(min(evaluation.max_loss_rows, len(test))))
-    losses = [completion_losses(model, measured, evaluation.batch_size, adapter=adapter) for adapter in (False, True)]
     asked = test.select(range(min(evaluation.max_prompts, len(test))))
-    answers = [
-        generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, evaluation.batch_size, adapter=adapter)
-        for adapter in (False, True)
-    ]
+    losses: list[list[RowLoss]] = []
+    answers: list[list[Answer]] = []
+
+    def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
+        size = evaluation.batch_size
+        losses.append(completion_losses(model, measured, size, side))
+        answers.append(generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, size, side))
+
+    base = load_quantized(model_folder, device)
+    ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
+    ask(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
     base_grades, tuned_grades = ([grade(answer) for answer in side] for side in answers)
     shares = [
         compare_shares(

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from steps.evaluate.inference import inference
+from steps.evaluate.inference import Side, inference
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -22,30 +22,29 @@ class Answer:
 
 
 def generate_answers(
-    model: "PeftModel",
+    model: "PreTrainedModel | PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
     examples: Dataset,
     max_new_tokens: int,
     batch_size: int,
-    *,
-    adapter: bool,
+    side: Side,
 ) -> list[Answer]:
     """Greedy answers to every row's prompt, in the order of ``examples``.
 
     Prompts are sorted by length and padded on the left; decoding stops a row at the end token.
 
     Args:
-        model: base model with the adapter.
+        model: the model of that side.
         tokenizer: the trained tokenizer.
         examples: column ``prompt_ids``.
         max_new_tokens: tokens after which an answer is cut.
         batch_size: prompts answered together.
-        adapter: False answers with the base model, the adapter switched off.
+        side: which model it is, for the progress line.
     """
 
     order = sorted(range(len(examples)), key=lambda index: len(examples[index]["prompt_ids"]))
     answers: dict[int, Answer] = {}
-    with inference(model, "answers", len(order), adapter=adapter) as progress:
+    with inference(model, "answers", len(order), side) as progress:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             prompts = [examples[index]["prompt_ids"] for index in indices]
@@ -56,7 +55,10 @@ def generate_answers(
 
 
 def _generate(
-    model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]], max_new_tokens: int
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[list[int]],
+    max_new_tokens: int,
 ) -> list[Answer]:
     import torch
 
@@ -66,7 +68,7 @@ def _generate(
     for index, prompt in enumerate(prompts):
         ids[index, longest - len(prompt) :] = torch.tensor(prompt)
         mask[index, longest - len(prompt) :] = 1
-    output = model.generate(  # type: ignore[no-untyped-call]  # PEFT has no types there
+    output = model.generate(  # type: ignore[operator]  # PreTrainedModel's types leave the mixin out
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=max_new_tokens,

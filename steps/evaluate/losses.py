@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from steps.evaluate.inference import inference
+from steps.evaluate.inference import Side, inference
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,24 @@ class RowLoss:
     tokens: int
 
 
-def completion_losses(model: "PeftModel", examples: Dataset, batch_size: int, *, adapter: bool) -> list[RowLoss]:
+def completion_losses(
+    model: "PreTrainedModel | PeftModel", examples: Dataset, batch_size: int, side: Side
+) -> list[RowLoss]:
     """Loss of every row's completion tokens, the end token included, in the order of ``examples``.
 
     Rows are sorted by length and padded on the right; logits become float32 one row at a time, so memory does not
     grow with the number of rows.
 
     Args:
-        model: base model with the adapter.
+        model: the model of that side.
         examples: columns ``prompt_ids`` and ``completion_ids``.
         batch_size: rows of one forward pass.
-        adapter: False measures the base model, with the adapter switched off.
+        side: which model it is, for the progress line.
     """
 
     order = sorted(range(len(examples)), key=lambda index: _length(examples[index]))
     losses: dict[int, RowLoss] = {}
-    with inference(model, "loss", len(order), adapter=adapter) as progress:
+    with inference(model, "loss", len(order), side) as progress:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             rows = [examples[index] for index in indices]
@@ -50,7 +53,7 @@ def _length(row: dict[str, list[int]]) -> int:
     return len(row["prompt_ids"]) + len(row["completion_ids"])
 
 
-def _logits(model: "PeftModel", rows: list[dict[str, list[int]]]) -> "torch.Tensor":
+def _logits(model: "PreTrainedModel | PeftModel", rows: list[dict[str, list[int]]]) -> "torch.Tensor":
     import torch
 
     longest = max(map(_length, rows))

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from steps.errors import ModelError
 from steps.files import require_space
+from steps.merge.loftq import start_like_training
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
 from steps.merge.verify import Outputs, changed_weights, check_bounds, compare, outputs
@@ -110,6 +111,7 @@ def _merge(
             "and base do not belong together"
         )
     tuned = PeftModel.from_pretrained(base, str(adapter_folder))
+    start_like_training(tuned, read_provenance(adapter_folder))
     expected = outputs(tuned, rows)
     merged = tuned.merge_and_unload(safe_merge=True)
     merged.generation_config = generation_config(tokenizer)

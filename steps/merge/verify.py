@@ -1,6 +1,5 @@
 """The proof that the merged model is base + adapter."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,30 +64,54 @@ def compare(expected: list[Outputs], merged: list[Outputs]) -> dict[str, float]:
 def changed_weights(base: Path, merged: Path, adapter: Path) -> tuple[int, int]:
     """Numbers of weights that the merge changed and left alone, tensor by tensor.
 
+    What the adapter targets is read from its weights, so that every way to name targets gives the same answer.
+
     Raises:
-        ModelError: a weight that the adapter targets is as before, or another one is not.
+        ModelError: a weight that the adapter targets is as before, or another one is not, or a weight that the
+            adapter holds whole (a bias, a module to save) is not the merged model's.
     """
     import torch
     from safetensors import safe_open
 
-    targets = set(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"])
+    updated, whole = _adapted(adapter)
     places = {name: path for path in base.glob("*.safetensors") for name in _names(path)}
-    changed = unchanged = 0
+    changed, unchanged, seen = 0, 0, set()
     for path in sorted(merged.glob("*.safetensors")):
         with safe_open(path, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
                 if name not in places:
                     raise ModelError(f"{path}: {name} is not a weight of the base model")
+                weight = tensors.get_tensor(name)
                 with safe_open(places[name], framework="pt") as originals:
-                    same = torch.equal(originals.get_tensor(name), tensors.get_tensor(name))
-                parts = name.split(".")
-                targeted = parts[-1] == "weight" and parts[-2] in targets
-                if targeted == same:
-                    what = "did not change" if targeted else "changed although the adapter does not target it"
+                    same = torch.equal(originals.get_tensor(name), weight)
+                if name in whole:
+                    if not torch.equal(whole[name].to(weight.dtype), weight):
+                        raise ModelError(f"{path}: {name} is not the one that was trained; the merge lost it")
+                elif (name in updated) == same:
+                    what = "did not change" if same else "changed although the adapter does not target it"
                     raise ModelError(f"{path}: {name} {what}; the adapter does not fit this base model")
+                seen.add(name)
                 changed += not same
                 unchanged += same
+    lost = (updated | whole.keys()) - seen
+    if lost:
+        raise ModelError(f"{merged}: {min(lost)} is missing, which the adapter trained")
     return changed, unchanged
+
+
+def _adapted(adapter: Path) -> "tuple[set[str], dict[str, torch.Tensor]]":
+    """Names of the base weights that the adapter adds to, and the weights that replace one of the base."""
+    from safetensors.torch import load_file
+
+    updated: set[str] = set()
+    whole: dict[str, torch.Tensor] = {}
+    for name, weight in load_file(adapter / "adapter_model.safetensors").items():
+        base, marker, _ = name.removeprefix("base_model.model.").partition(".lora_")
+        if marker:
+            updated.add(f"{base}.weight")
+        else:
+            whole[base.replace(".base_layer.", ".")] = weight
+    return updated, whole
 
 
 def check_bounds(report: MergeReport) -> None:

@@ -1,8 +1,16 @@
-"""What the machine offers: device, precision and attention kernel, each with the reason for the choice."""
+"""What the machine offers: device, precision and attention kernel, each with the reason for the choice.
+
+NVIDIA cards, by compute capability ("auto" in every case):
+
+    Volta, Turing (V100, T4)                      float16 with loss scaling   sdpa
+    Ampere and later (A10, A100, RTX 3080, H100)  bfloat16, tf32              flash_attention_2 if installed, else sdpa
+
+Processors take bfloat16 where they have instructions for it, else float32; their attention is sdpa.
+"""
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from steps.errors import DeviceError
 
@@ -10,17 +18,35 @@ if TYPE_CHECKING:
     import torch
 
 AMPERE = (8, 0)
-"""Compute capability from which NVIDIA GPUs have bfloat16 and flash attention 2."""
+"""Compute capability from which NVIDIA GPUs have bfloat16, tf32 and flash attention 2."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What decides the choice, and nothing else: a table of cards can be tested without the cards."""
+
+    kind: Literal["cuda", "cpu"]
+    name: str
+    memory_bytes: int
+    capability: tuple[int, int] | None = None  # CUDA compute capability; None on a processor
+    bfloat16_instructions: bool = False  # processors only: avx512_bf16 or amx
+    flash_attention_installed: bool = False
+
+    @property
+    def ampere(self) -> bool:
+        """Whether this is an NVIDIA GPU of the Ampere generation or a later one."""
+        return self.capability is not None and self.capability >= AMPERE
 
 
 @dataclass(frozen=True)
 class Device:
     """The device that a step runs on."""
 
-    kind: str  # "cuda" or "cpu"
+    kind: Literal["cuda", "cpu"]
     name: str
     precision: str  # "bfloat16", "float16" or "float32"
     attention: str  # "flash_attention_2", "sdpa" or "eager"
+    tf32: bool  # whether what stays in float32 is multiplied in tf32
     reason: str
 
     @property
@@ -36,61 +62,99 @@ class Device:
         return {"": 0 if self.kind == "cuda" else "cpu"}
 
 
-def describe_device(precision: str = "auto", attention: str = "auto") -> Device:
-    """Choose device, precision and attention by what is there.
+def describe_device(
+    precision: str = "auto", attention: str = "auto", *, key: str = "parameters.training.precision"
+) -> Device:
+    """Choose device, precision and attention by what this machine has; arguments as in :func:`choose`."""
+    return choose(describe_hardware(), precision, attention, key=key)
 
-    Args:
-        precision: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
-        attention: ``auto``, ``flash_attention_2``, ``sdpa`` or ``eager``.
 
-    Raises:
-        DeviceError: the named precision or attention is not to be had here.
-    """
+def describe_hardware() -> Hardware:
+    """The first GPU, else the processor."""
     import torch
 
     if torch.cuda.is_available():
-        return _cuda(precision, attention)
-    return _cpu(precision, attention)
-
-
-def _cuda(precision: str, attention: str) -> Device:
-    import torch
-
-    name = torch.cuda.get_device_name(0)
-    ampere = torch.cuda.get_device_capability(0) >= AMPERE
-    if precision == "bfloat16" and not ampere:
-        raise DeviceError(f"parameters.training.precision: {name} has no bfloat16; use float16 or auto")
-    chosen = precision if precision != "auto" else "bfloat16" if ampere else "float16"
-    installed = importlib.util.find_spec("flash_attn") is not None
-    flash = installed and ampere and chosen != "float32"
-    if attention == "flash_attention_2" and not flash:
-        why = (
-            "flash-attn is not installed (pip install '.[flash]')" if not installed else f"{name} lacks it in {chosen}"
+        return Hardware(
+            kind="cuda",
+            name=torch.cuda.get_device_name(0),
+            memory_bytes=torch.cuda.get_device_properties(0).total_memory,
+            capability=torch.cuda.get_device_capability(0),
+            flash_attention_installed=importlib.util.find_spec("flash_attn") is not None,
         )
-        raise DeviceError(f"parameters.training.attention: flash_attention_2 is not to be had: {why}; use sdpa or auto")
-    kernel = attention if attention != "auto" else "flash_attention_2" if flash else "sdpa"
-    return Device("cuda", name, chosen, kernel, f"{chosen} on {name}, attention {kernel}")
+    import psutil
 
-
-def _cpu(precision: str, attention: str) -> Device:
-    import torch
-
-    if attention == "flash_attention_2":
-        raise DeviceError(
-            "parameters.training.attention: flash_attention_2 needs an NVIDIA GPU and none is there; use sdpa or auto"
-        )
-    if precision == "float16":
-        raise DeviceError(
-            "parameters.training.precision: float16 needs a GPU and none is there; use float32, bfloat16 or auto"
-        )
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    chosen = precision if precision != "auto" else "bfloat16" if native else "float32"
-    kernel = "sdpa" if attention == "auto" else attention
-    because = "the processor has" if native else "the processor lacks"
-    return Device(
-        "cpu",
-        "CPU",
-        chosen,
-        kernel,
-        f"{chosen} on the CPU ({because} bfloat16 instructions), attention {kernel}",
+    return Hardware(
+        kind="cpu",
+        name="CPU",
+        memory_bytes=psutil.virtual_memory().total,
+        bfloat16_instructions=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
     )
+
+
+def choose(
+    hardware: Hardware,
+    precision: str = "auto",
+    attention: str = "auto",
+    *,
+    key: str = "parameters.training.precision",
+) -> Device:
+    """Precision and attention for the hardware.
+
+    Args:
+        hardware: what is there.
+        precision: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
+        attention: ``auto``, ``flash_attention_2``, ``sdpa`` or ``eager``.
+        key: the parameter that named the precision, for the error.
+
+    Raises:
+        DeviceError: the named precision or attention is not to be had there.
+    """
+    chosen = _precision(hardware, precision, key)
+    kernel = _attention(hardware, attention, chosen)
+    tf32 = ", tf32 for the rest" if hardware.ampere and chosen != "float32" else ", tf32" if hardware.ampere else ""
+    memory = f"{hardware.memory_bytes / 2**30:.0f} GiB"
+    reason = f"{chosen}{tf32} on {_described(hardware)}, {memory}; attention {kernel}"
+    return Device(hardware.kind, hardware.name, chosen, kernel, hardware.ampere, reason)
+
+
+def _precision(hardware: Hardware, precision: str, key: str) -> str:
+    if hardware.kind == "cpu":
+        if precision == "float16":
+            raise DeviceError(f"{key}: float16 needs a GPU and none is there; use float32, bfloat16 or auto")
+        best = "bfloat16" if hardware.bfloat16_instructions else "float32"
+    else:
+        if precision == "bfloat16" and not hardware.ampere:
+            raise DeviceError(f"{key}: {_described(hardware)} has no bfloat16; use float16, float32 or auto")
+        best = "bfloat16" if hardware.ampere else "float16"
+    return best if precision == "auto" else precision
+
+
+def _attention(hardware: Hardware, attention: str, precision: str) -> str:
+    lacks = _flash_attention_lacks(hardware, precision)
+    if attention == "flash_attention_2" and lacks:
+        raise DeviceError(
+            f"parameters.training.attention: flash_attention_2 is not to be had: {lacks}; use sdpa, eager or auto"
+        )
+    if attention == "auto":
+        return "sdpa" if lacks else "flash_attention_2"
+    return attention
+
+
+def _flash_attention_lacks(hardware: Hardware, precision: str) -> str:
+    """Why flash attention 2 cannot run, "" where it can."""
+    if hardware.kind == "cpu":
+        return "it needs an NVIDIA GPU and none is there"
+    if not hardware.ampere:
+        return f"it needs an Ampere GPU or a later one, and {_described(hardware)} is older"
+    if precision == "float32":
+        return "it has no float32"
+    if not hardware.flash_attention_installed:
+        return "flash-attn is not installed (pip install '.[flash]')"
+    return ""
+
+
+def _described(hardware: Hardware) -> str:
+    if hardware.capability is not None:
+        return f"{hardware.name} (compute capability {'.'.join(map(str, hardware.capability))})"
+    has = "has" if hardware.bfloat16_instructions else "lacks"
+    return f"the CPU (it {has} bfloat16 instructions)"

@@ -1,8 +1,10 @@
-"""Loading the stored 4-bit model, ready to train on or to evaluate."""
+"""Loading the stored base model, ready to train on or to evaluate."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steps.provenance import read_provenance
 from steps.quantize.device import Device
 
 if TYPE_CHECKING:
@@ -10,13 +12,23 @@ if TYPE_CHECKING:
 
 
 def load_quantized(folder: Path, device: Device) -> "PreTrainedModel":
-    """The quantised model on the device, its arithmetic in the device's precision; nothing is quantised again."""
+    """The stored model on the device, its arithmetic in the device's precision; nothing is quantised again."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, device_map=device.map, dtype=device.dtype, attn_implementation=device.attention
+        folder,
+        device_map=device.map,
+        dtype=device.dtype,
+        attn_implementation=device.attention,
+        use_safetensors=True,
+        trust_remote_code=read_provenance(folder)["base_model"]["trust_remote_code"],
     )
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # of a quantised model from_pretrained leaves them as they are stored
+            parameter.data = parameter.data.to(device.dtype)
     keep_trainable(model, device)
+    # LLM.int8() computes in float16 and warns of it in every layer of every forward pass
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return model
 
 

@@ -3,18 +3,28 @@
 from steps.page import Page, Section, Table, Tile
 from steps.quantize.report import QuantizationReport
 
+TITLES = {
+    "nf4": "{model} in NF4",
+    "fp4": "{model} in FP4",
+    "int8": "{model} in LLM.int8()",
+    "none": "{model}, not quantised",
+}
+
 
 def draw(report: QuantizationReport) -> Page:
     """Sizes first, then what was done."""
+    error = "not known" if report.relative_error is None else f"{report.relative_error:.1%}"
+    note = "the originals are not there" if report.relative_error is None else "root mean square, relative"
     ratio = report.full_precision_bytes / report.quantized_bytes
-    double = "with" if report.double_quantization else "without"
+    smaller = "as it was" if report.kind == "none" else f"{ratio:.1f} times smaller"
+    full = "bytes in 16 bits" if report.came_quantized else "bytes at full precision"
     return Page(
-        title=f"{report.model} in {report.kind.upper()}",
-        lead=f"Linear layers in 4 bits, {double} double quantisation; all else as it was.",
+        title=TITLES[report.kind].format(model=report.model),
+        lead=_lead(report),
         tiles=[
-            Tile("Stored size", f"{report.quantized_bytes / 1e6:,.0f} MB", f"{ratio:.1f} times smaller"),
-            Tile("4-bit layers", f"{report.layers:,}"),
-            Tile("Weight error", f"{report.relative_error:.1%}", "root mean square, relative"),
+            Tile("Stored size", f"{report.quantized_bytes / 1e6:,.0f} MB", smaller),
+            Tile("Quantised layers", f"{report.layers:,}"),
+            Tile("Weight error", error, note),
             Tile("Time", f"{report.seconds:.1f} s"),
         ],
         sections=[
@@ -24,8 +34,8 @@ def draw(report: QuantizationReport) -> Page:
                     ["figure", "value"],
                     [
                         ["parameters", f"{report.parameters:,}"],
-                        ["of them in 4 bits", f"{report.quantized_parameters:,}"],
-                        ["bytes at full precision", f"{report.full_precision_bytes:,}"],
+                        ["of them quantised", f"{report.quantized_parameters:,}"],
+                        [full, f"{report.full_precision_bytes:,}"],
                         ["bytes stored", f"{report.quantized_bytes:,}"],
                         ["type of the arithmetic", report.compute_dtype],
                     ],
@@ -33,3 +43,12 @@ def draw(report: QuantizationReport) -> Page:
             )
         ],
     )
+
+
+def _lead(report: QuantizationReport) -> str:
+    if report.kind == "none":
+        return "Plain LoRA: every layer is as it was."
+    bits = "8 bits" if report.kind == "int8" else "4 bits"
+    double = "" if report.kind == "int8" else f", {'with' if report.double_quantization else 'without'} double"
+    came = "The model came quantised and was copied as it is. " if report.came_quantized else ""
+    return f"{came}Linear layers in {bits}{double and double + ' quantisation'}; all else as it was."

@@ -1,5 +1,6 @@
-"""Quantising the base model once."""
+"""Storing the base model as it is trained on, once."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,60 +8,71 @@ from typing import TYPE_CHECKING, Any
 from steps.errors import ModelError
 from steps.files import require_space
 from steps.provenance import write_provenance
-from steps.quantize.device import describe_device
+from steps.quantize.device import Device, describe_device, describe_hardware
+from steps.quantize.fit import STORED_SHARE, require_agreement, require_integers
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.report import QuantizationReport
-from steps.resolve.base_model import local_model
+from steps.resolve.base_model import stored_model
 from steps.resolve.locks import ModelLock
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 SAMPLED_LAYERS = 3
 """Layers whose weight error is measured: first, middle, last."""
 
+INT8_ARITHMETIC = "int8, outliers in float16"
+
+COPIED = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+
 
 def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output: Path) -> QuantizationReport:
-    """Write the locked model into ``output`` with its linear layers in 4 bits (safetensors).
+    """Write the locked model into ``output`` with its linear layers as ``quantization`` says (safetensors).
 
-    ``from_pretrained(output)`` loads it without quantising again.
+    ``from_pretrained(output)`` loads it without quantising again. A model that comes quantised, or is to stay as it
+    is, is copied.
+
+    Raises:
+        ModelError: the model comes quantised otherwise than the parameters say, or has no layer to quantise.
+        DeviceError: the named precision is not to be had, or there is no space for the copy.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
     start = time.monotonic()
-    device = describe_device(quantization.compute_dtype)
-    source = local_model(lock)
-    full_bytes = weight_bytes(source)
-    require_space(output, full_bytes // 2, "the 4-bit model")
-    model = AutoModelForCausalLM.from_pretrained(
-        source,
-        quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers has no types there
-            load_in_4bit=True,
-            bnb_4bit_quant_type=quantization.kind,
-            bnb_4bit_use_double_quant=quantization.double_quantization,
-            bnb_4bit_compute_dtype=device.dtype,
-        ),
-        dtype=device.dtype,
-        device_map=device.map,
-        use_safetensors=True,
-        trust_remote_code=lock.trust_remote_code,
-    )
-    layers = _linear_layers(model)
-    if not layers:
-        raise ModelError(f"{lock.name}: no linear layer was quantised; this architecture cannot be trained in 4 bits")
-    model.save_pretrained(output)
+    require_agreement(lock, quantization)
+    require_integers(describe_hardware(), quantization)
+    device = describe_device(quantization.compute_dtype, key="parameters.quantization.compute_dtype")
+    source = stored_model(lock)
+    copied = lock.quantization is not None or quantization.kind == "none"
+    share = 1.0 if copied else STORED_SHARE[quantization.kind]
+    require_space(output, int(weight_bytes(source) * share), "the base model as it is trained on")
+    if copied:
+        _copy(lock, source, output)
+        model = _load(output, device, "auto", lock)
+    else:
+        model = _load(source, device, device.dtype, lock, quantization_config=_bitsandbytes(quantization, device))
+    layers = quantized_layers(model)
+    if not layers and quantization.kind != "none":
+        raise ModelError(
+            f"parameters.quantization.kind: {lock.name} has no linear layer to quantise in {quantization.kind}; "
+            "set kind: none"
+        )
+    if not copied:
+        model.save_pretrained(output)
     write_provenance(output, base_model=lock, quantization=quantization)
+    parameters = model.num_parameters()
+    stored = lock.quantization
     return QuantizationReport(
         model=lock.name,
         kind=quantization.kind,
-        double_quantization=quantization.double_quantization,
-        compute_dtype=device.precision,
-        parameters=model.num_parameters(),
+        double_quantization=stored.double_quantization if stored else quantization.nested,
+        came_quantized=stored is not None,
+        compute_dtype=(stored and stored.compute_dtype) or _compute_dtype(quantization, device),
+        parameters=parameters,
         quantized_parameters=sum(layer.in_features * layer.out_features for layer in layers.values()),
         layers=len(layers),
-        full_precision_bytes=full_bytes,
+        full_precision_bytes=2 * parameters if stored else weight_bytes(source),
         quantized_bytes=weight_bytes(output),
-        relative_error=_relative_error(source, layers),
+        relative_error=None if stored else _relative_error(source, layers),
         seconds=time.monotonic() - start,
     )
 
@@ -70,26 +82,78 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _linear_layers(model: "PreTrainedModel") -> dict[str, Any]:
-    from bitsandbytes.nn.modules import Linear4bit
+def quantized_layers(model: "PreTrainedModel") -> dict[str, Any]:
+    """The layers of a model that bitsandbytes quantised, by name."""
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
-    return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit | Linear8bitLt)}
+
+
+def _copy(lock: ModelLock, source: Path, output: Path) -> None:
+    patterns = [*COPIED, *(["*.py"] if lock.trust_remote_code else [])]
+    for path in sorted(path for pattern in patterns for path in source.glob(pattern)):
+        shutil.copyfile(path, output / path.name)
+
+
+def _load(
+    folder: Path, device: Device, dtype: "torch.dtype | str", lock: ModelLock, **quantization: "BitsAndBytesConfig"
+) -> "PreTrainedModel":
+    """``quantization_config`` is left out where the stored one counts: None would switch that off."""
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        device_map=device.map,
+        use_safetensors=True,
+        trust_remote_code=lock.trust_remote_code,
+        **quantization,
+    )
+    return model
+
+
+def _bitsandbytes(quantization: QuantizationParameters, device: Device) -> "BitsAndBytesConfig":
+    from transformers import BitsAndBytesConfig
+
+    if quantization.kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]  # transformers has no types there
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers has no types there
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization.kind,
+        bnb_4bit_use_double_quant=quantization.nested,
+        bnb_4bit_compute_dtype=device.dtype,
+    )
+
+
+def _compute_dtype(quantization: QuantizationParameters, device: Device) -> str:
+    if quantization.kind == "none":
+        return "as the training chooses"
+    return INT8_ARITHMETIC if quantization.kind == "int8" else device.precision
 
 
 def _relative_error(source: Path, layers: dict[str, Any]) -> float:
-    """Root of sum((dequantised - original)^2) / sum(original^2) over a few layers."""
-    import bitsandbytes.functional as bnb_functional
+    """Root of sum((dequantised - original)^2) / sum(original^2) over a few layers; 0 where there are none."""
     from safetensors import safe_open
 
     names = list(layers)
-    sampled = {f"{names[i * (len(names) - 1) // (SAMPLED_LAYERS - 1)]}.weight" for i in range(SAMPLED_LAYERS)}
+    chosen = {i * (len(names) - 1) // (SAMPLED_LAYERS - 1) for i in range(SAMPLED_LAYERS)} if names else set()
+    sampled = {f"{names[index]}.weight" for index in chosen}
     error = total = 0.0
     for path in sorted(source.glob("*.safetensors")):
         with safe_open(path, framework="pt") as tensors:
             for name in sampled & set(tensors.keys()):
-                weight = layers[name.removesuffix(".weight")].weight
                 original = tensors.get_tensor(name).float()
-                stored = bnb_functional.dequantize_4bit(weight.data, weight.quant_state).float().cpu()
+                stored = _dequantized(layers[name.removesuffix(".weight")].weight)
                 error += float((stored.reshape(original.shape) - original).square().sum())
                 total += float(original.square().sum())
     return float((error / total) ** 0.5) if total else 0.0
+
+
+def _dequantized(weight: Any) -> Any:
+    """A quantised weight as a float32 tensor on the CPU."""
+    import bitsandbytes.functional as bnb_functional
+    from bitsandbytes.nn.modules import Int8Params
+
+    if isinstance(weight, Int8Params):
+        return bnb_functional.int8_vectorwise_dequant(weight.data, weight.SCB).float().cpu()
+    return bnb_functional.dequantize_4bit(weight.data, weight.quant_state).float().cpu()

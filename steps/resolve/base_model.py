@@ -1,17 +1,19 @@
 """The base model: pinned by ``resolve``, and made available as a local folder to every later step."""
 
 import importlib.util
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import packages_distributions, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from steps.errors import ModelError
-from steps.files import hashes, sha256_of, whole_directory
+from steps.files import hashes, sha256_of
+from steps.resolve.convert import from_gguf, from_pickles, from_quantized, gguf_tokenizer
 from steps.resolve.locks import ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters
+from steps.resolve.stored import require_pinned_code, stored_quantization
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -31,19 +33,21 @@ MODEL_FILES = (
     "generation_config.json",
     *TOKENIZER_FILES,
 )
-SAFETENSORS_HINT = "weights are read from safetensors only; convert the pickles with transformers' save_pretrained"
+PICKLE_FILES = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
+CODE_FILES = ("*.py",)
 
 
 def lock_model(base_model: BaseModelParameters) -> ModelLock:
     """Pin the base model to the files that are there now.
 
     Raises:
-        ModelError: it cannot be found, or it has no safetensors weights.
+        ModelError: it cannot be found, its weights are pickles that were not accepted, or it is quantised in a way
+            that bitsandbytes cannot train.
     """
     if base_model.hub is not None:
         return _lock_hub(base_model, base_model.hub)
     if base_model.folder is not None:
-        return _lock_folder(Path(base_model.folder))
+        return _lock_folder(base_model, Path(base_model.folder))
     return _lock_package(base_model)
 
 
@@ -54,49 +58,91 @@ def lock_tokenizer(model: ModelLock) -> TokenizerLock:
 
 
 def local_model(lock: ModelLock) -> Path:
-    """The locked model as a folder with safetensors at full precision, config and tokenizer.
+    """The locked model as a folder with safetensors at full precision, and config; a GGUF file's tokenizer too.
 
-    Hub models come from the Hugging Face cache; a GGUF file is dequantised once into the user's cache folder.
+    Hub models come from the Hugging Face cache. GGUF files, pickles and quantised weights are converted once, into
+    the user's cache folder.
     """
-    if lock.hub:
-        return _snapshot(lock, MODEL_FILES)
-    if lock.folder:
-        return Path(lock.folder)
-    return _dequantized_gguf(lock)
+    stored = stored_model(lock)
+    return from_quantized(lock, lock.quantization, stored) if lock.quantization else stored
+
+
+def stored_model(lock: ModelLock) -> Path:
+    """Like :func:`local_model`, but a model that comes quantised stays so."""
+    if lock.package:
+        return from_gguf(lock, _package_folder(lock.package))
+    source = _snapshot(lock, lock.files) if lock.hub else Path(lock.folder)
+    return from_pickles(lock, source) if lock.pickled else source
 
 
 def local_tokenizer(lock: ModelLock) -> Path:
     """The locked model's tokenizer, without fetching or converting the weights."""
     if lock.hub:
-        return _snapshot(lock, ("config.json", *TOKENIZER_FILES))
-    if lock.folder:
-        return Path(lock.folder)
-    return _gguf_tokenizer(lock)
+        return _snapshot(lock, [name for name in lock.files if _matches(name, ("config.json", *TOKENIZER_FILES))])
+    return Path(lock.folder) if lock.folder else gguf_tokenizer(lock, _package_folder(lock.package))
 
 
 def model_size(lock: ModelLock) -> int:
     """Bytes of the weights as they are stored where the model comes from."""
+    suffix = ".gguf" if lock.package else ".bin" if lock.pickled else ".safetensors"
+    names = [name for name in lock.files if name.endswith(suffix)]
     if lock.hub:
         sizes = {file.rfilename: file.size or 0 for file in _hub_info(lock.hub, lock.commit).siblings or []}
-        return sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
+        return sum(sizes[name] for name in names)
     folder = Path(lock.folder) if lock.folder else _package_folder(lock.package)
-    return sum((folder / name).stat().st_size for name in lock.files if name.endswith((".safetensors", ".gguf")))
+    return sum((folder / name).stat().st_size for name in names)
 
 
 def _lock_hub(base_model: BaseModelParameters, hub: str) -> ModelLock:
     info = _hub_info(hub, base_model.revision)
-    files = {
-        file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id or ""
-        for file in info.siblings or []
-        if _matches(file.rfilename, MODEL_FILES)
-    }
-    if not any(name.endswith(".safetensors") for name in files):
-        raise ModelError(
-            f"parameters.base_model.hub: {hub} at {base_model.revision} has no .safetensors file; {SAFETENSORS_HINT}"
-        )
+    commit, where = info.sha or "", f"parameters.base_model.hub: {hub} at {base_model.revision}"
+    digests = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id or "" for file in info.siblings or []}
+    files = _chosen(digests, base_model, where)
+    config = _hub_config(hub, commit, where, files)
+    if base_model.trust_remote_code:
+        require_pinned_code(config, where)
     return ModelLock(
-        name=hub, hub=hub, commit=info.sha or "", files=files, trust_remote_code=base_model.trust_remote_code
+        name=hub,
+        hub=hub,
+        commit=commit,
+        files=files,
+        trust_remote_code=base_model.trust_remote_code,
+        quantization=stored_quantization(config, where),
     )
+
+
+def _hub_config(hub: str, commit: str, where: str, files: dict[str, str]) -> dict[str, object]:
+    from huggingface_hub import hf_hub_download
+
+    if "config.json" not in files:
+        raise ModelError(f"{where} has no config.json; give a repository in the layout of save_pretrained")
+    with _hub_errors(hub, commit):
+        return _json(Path(hf_hub_download(hub, "config.json", revision=commit)))
+
+
+def _json(path: Path) -> dict[str, object]:
+    values: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _chosen(digests: dict[str, str], base_model: BaseModelParameters, where: str) -> dict[str, str]:
+    """The files that are used: weights, configuration, tokenizer, and the repository's code where it is trusted.
+
+    Raises:
+        ModelError: there are no safetensors, and no pickles either or they are not accepted.
+    """
+    patterns = [*MODEL_FILES, *(CODE_FILES if base_model.trust_remote_code else ())]
+    if not any(_matches(name, ("*.safetensors",)) for name in digests):
+        pickles = any(_matches(name, ("pytorch_model*.bin",)) for name in digests)
+        if not pickles:
+            raise ModelError(f"{where} has no .safetensors file; give a model made by transformers' save_pretrained")
+        if not base_model.accept_pickle:
+            raise ModelError(
+                f"{where} has no .safetensors file, only pickles, which can run code when they are read; convert "
+                "them with transformers' save_pretrained, or set parameters.base_model.accept_pickle: true"
+            )
+        patterns += PICKLE_FILES
+    return {name: digest for name, digest in digests.items() if _matches(name, patterns)}
 
 
 def _hub_info(hub: str, revision: str) -> "ModelInfo":
@@ -123,7 +169,7 @@ def _hub_errors(hub: str, revision: str) -> Iterator[None]:
         ) from error
 
 
-def _lock_folder(folder: Path) -> ModelLock:
+def _lock_folder(base_model: BaseModelParameters, folder: Path) -> ModelLock:
     if not folder.is_dir():
         raise ModelError(
             f"parameters.base_model.folder: {folder} is not a folder; give a model folder in the Hugging Face layout"
@@ -132,10 +178,10 @@ def _lock_folder(folder: Path) -> ModelLock:
         raise ModelError(
             f"parameters.base_model.folder: {folder} has no config.json; give a folder made by save_pretrained"
         )
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"parameters.base_model.folder: {folder} has no .safetensors file; {SAFETENSORS_HINT}")
-    files = {name: digest for name, digest in hashes(folder).items() if _matches(name, MODEL_FILES)}
-    return ModelLock(name=folder.name, folder=str(folder.resolve()), files=files)
+    where = f"parameters.base_model.folder: {folder}"
+    files = _chosen(hashes(folder), base_model, where)
+    quantization = stored_quantization(_json(folder / "config.json"), where)
+    return ModelLock(name=folder.name, folder=str(folder.resolve()), files=files, quantization=quantization)
 
 
 def _lock_package(base_model: BaseModelParameters) -> ModelLock:
@@ -163,50 +209,12 @@ def _package_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _snapshot(lock: ModelLock, patterns: tuple[str, ...]) -> Path:
+def _snapshot(lock: ModelLock, names: Iterable[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_errors(lock.hub, lock.commit):
-        return Path(snapshot_download(lock.hub, revision=lock.commit, allow_patterns=list(patterns)))
+        return Path(snapshot_download(lock.hub, revision=lock.commit, allow_patterns=list(names)))
 
 
-def _dequantized_gguf(lock: ModelLock) -> Path:
-    from platformdirs import user_cache_path
-
-    (gguf, digest) = next(iter(lock.files.items()))
-    target = user_cache_path("qlora-pipeline") / "base-models" / f"{lock.name}-{digest[:16]}"
-    if target.is_dir():
-        return target
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    print(f"  {lock.name}: turning the GGUF file into safetensors, once", flush=True)
-    folder = _package_folder(lock.package)
-    with redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
-    with whole_directory(target) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-    return target
-
-
-def _gguf_tokenizer(lock: ModelLock) -> Path:
-    from platformdirs import user_cache_path
-    from transformers import AutoTokenizer
-
-    (gguf, digest) = next(iter(lock.files.items()))
-    target = user_cache_path("qlora-pipeline") / "tokenizers" / f"{lock.name}-{digest[:16]}"
-    if not target.is_dir():
-        with redirect_stderr(io.StringIO()):  # as above
-            tokenizer = AutoTokenizer.from_pretrained(_package_folder(lock.package), gguf_file=gguf)
-        with whole_directory(target) as temporary:
-            tokenizer.save_pretrained(temporary)
-    return target
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(PurePosixPath(name).match(pattern) for pattern in patterns) and "/" not in name

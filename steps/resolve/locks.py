@@ -1,5 +1,7 @@
 """What ``resolve`` pins down; the content of these records decides which later steps run again."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from steps.report import Report
@@ -20,6 +22,14 @@ class DataLock(Report):
     sources: list[LockedSource]
 
 
+class StoredQuantization(Report):
+    """How a model that comes quantised by bitsandbytes is stored, in the words of ``parameters.quantization``."""
+
+    kind: Literal["nf4", "fp4", "int8"]
+    double_quantization: bool
+    compute_dtype: str = Field(description="type of the arithmetic that its config.json names, '' with int8")
+
+
 class ModelLock(Report):
     """The base model at one exact state; ``files`` are its weights, configuration and tokenizer."""
 
@@ -30,6 +40,12 @@ class ModelLock(Report):
     commit: str = Field(default="", description="hub: commit of the model repository; package: version")
     files: dict[str, str] = Field(description="path -> SHA-256, or the hub's blob id")
     trust_remote_code: bool = False
+    quantization: StoredQuantization | None = Field(default=None, description="None where it is at full precision")
+
+    @property
+    def pickled(self) -> bool:
+        """Whether the weights are pickles, which the configuration accepted."""
+        return not self.package and not any(name.endswith(".safetensors") for name in self.files)
 
 
 class TokenizerLock(Report):

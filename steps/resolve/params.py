@@ -92,6 +92,11 @@ class BaseModelParameters(Parameters):
     trust_remote_code: bool = Field(
         default=False, description="run the repository's own Python code; needs a commit as revision"
     )
+    accept_pickle: bool = Field(
+        default=False,
+        description="hub and folder: where there are no safetensors, read pytorch_model*.bin (tensors only: "
+        "torch.load's weights_only) and convert them once",
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -99,6 +104,8 @@ class BaseModelParameters(Parameters):
             raise ValueError("base_model needs exactly one of hub, folder and package")
         if (self.package is None) != (self.gguf is None):
             raise ValueError("base_model: package and gguf are given together")
+        if self.package is not None and self.accept_pickle:
+            raise ValueError("base_model: accept_pickle has no meaning with a package, whose GGUF file is no pickle")
         pinned = len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")
         if self.trust_remote_code and not (self.hub and pinned):
             raise ValueError("base_model: trust_remote_code needs a hub model whose revision is a 40-digit commit")

@@ -1,27 +1,34 @@
 """What watches the trainer: the report's figures, the progress line, the best adapter and early stopping."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from steps.progress import Progress
 from steps.train.adapter import trainable
+from steps.train.course import Course
 from steps.train.params import EarlyStoppingParameters
 from steps.train.report import Measurement, TrainedStep
+
+BEST = "best.safetensors"
 
 
 class Recorder(TrainerCallback):
     """Collects loss, learning rate and gradient norm of every step, and draws the progress line."""
 
-    def __init__(self) -> None:
-        self.steps: list[TrainedStep] = []
-        self.validation: list[Measurement] = []
+    def __init__(self, course: Course) -> None:
+        self.course = course
         self.progress = Progress("train", 1)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the line."""
+        self.course.planned_steps = state.max_steps
         self.progress = Progress("train", state.max_steps)
+        self.progress.start -= self.course.seconds_before  # so that a resumed run's time left is right
 
     def on_log(
         self,
@@ -34,37 +41,39 @@ class Recorder(TrainerCallback):
         """Take the figures that the trainer logged."""
         values = logs or {}
         if "eval_loss" in values:
-            self.validation.append(Measurement(step=state.global_step, loss=values["eval_loss"]))
-        if "loss" in values:
-            self.steps.append(
+            self.course.validation.append(Measurement(step=state.global_step, loss=values["eval_loss"]))
+        norm = float(values.get("grad_norm", 0.0))  # not finite where float16's loss scaling has left the step out
+        if "loss" in values and math.isfinite(norm) and not self._is_skipped(state.global_step):
+            self.course.steps.append(
                 TrainedStep(
                     step=state.global_step,
                     loss=values["loss"],
                     learning_rate=values["learning_rate"],
-                    grad_norm=float(values.get("grad_norm", 0.0)),
+                    grad_norm=norm,
                 )
             )
             self.progress.advance(state.global_step, self._note())
+
+    def _is_skipped(self, step: int) -> bool:
+        return bool(self.course.skipped) and self.course.skipped[-1].step == step
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End the line."""
         self.progress.__exit__()
 
     def _note(self) -> str:
-        validation = f"  validation {self.validation[-1].loss:.3f}" if self.validation else ""
-        return f"loss {self.steps[-1].loss:.3f}{validation}"
+        measured = self.course.validation
+        validation = f"  validation {measured[-1].loss:.3f}" if measured else ""
+        return f"loss {self.course.steps[-1].loss:.3f}{validation}"
 
 
 class BestAdapter(TrainerCallback):
     """Keeps a copy of the adapter with the lowest validation loss, and stops when it no longer falls."""
 
-    def __init__(self, early_stopping: EarlyStoppingParameters | None) -> None:
+    def __init__(self, early_stopping: EarlyStoppingParameters | None, course: Course) -> None:
         self.early_stopping = early_stopping
-        self.loss = float("inf")
-        self.step = 0
+        self.course = course
         self.weights: dict[str, torch.Tensor] = {}
-        self.without_improvement = 0
-        self.stopped_early = False
 
     def on_evaluate(
         self,
@@ -76,17 +85,28 @@ class BestAdapter(TrainerCallback):
         """Compare the validation loss with the best one so far."""
         loss: float = kwargs["metrics"]["eval_loss"]
         model: torch.nn.Module = kwargs["model"]
+        course = self.course
+        lowest = math.inf if course.best_loss is None else course.best_loss
         least = self.early_stopping.min_improvement if self.early_stopping else 0.0
-        improved = loss < self.loss - least
-        if loss < self.loss:
-            self.loss, self.step = loss, state.global_step
+        course.without_improvement = 0 if loss < lowest - least else course.without_improvement + 1
+        if loss < lowest:
+            course.best_loss, course.best_step = loss, state.global_step
             self.weights = {name: weight.detach().cpu().clone() for name, weight in trainable(model).items()}
-        self.without_improvement = 0 if improved else self.without_improvement + 1
-        if self.early_stopping and self.without_improvement >= self.early_stopping.patience:
-            self.stopped_early = True
+        patient = self.early_stopping is None or course.without_improvement < self.early_stopping.patience
+        if not patient and state.global_step < state.max_steps:
+            course.stopped_early = True
             control.should_training_stop = True
 
+    def save(self, checkpoint: Path) -> None:
+        """Write the best weights into a checkpoint."""
+        save_file(self.weights, checkpoint / BEST)
+
+    def load(self, checkpoint: Path) -> None:
+        """Take the best weights from a checkpoint."""
+        self.weights = load_file(checkpoint / BEST)
+
     def restore(self, model: torch.nn.Module) -> None:
-        """Put the best weights back into the model."""
-        for name, parameter in trainable(model).items():
-            parameter.data.copy_(self.weights[name])
+        """Put the best weights back into the model; without a validation set there are none, and the last ones stay."""
+        if self.weights:
+            for name, parameter in trainable(model).items():
+                parameter.data.copy_(self.weights[name])

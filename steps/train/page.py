@@ -19,18 +19,35 @@ def draw(report: TrainingReport) -> Page:
         best = min(point.loss for point in report.validation)
         note = f"best, from step {report.best_step}; first {report.validation[0].loss:.3f}"
         tiles.insert(1, Tile("Validation loss", f"{best:.3f}", note))
+    lead = f"{report.blocks:,} blocks, {report.tokens_per_step:,} tokens an optimiser step, {report.device}."
+    lead += "".join(f" Resumed from step {step}." for step in report.resumed_from)
     return Page(
         title="Training",
-        lead=f"{report.blocks:,} blocks, {report.tokens_per_step:,} tokens an optimiser step, {report.device}.",
+        lead=lead,
         tiles=tiles,
         sections=[
             Section("Loss, learning rate and gradient norm", figures=[_losses(report), _rates(report)]),
+            *_incidents(report),
             Section(
                 "Parameters in force",
                 table=Table(["parameter", "value"], [[name, str(value)] for name, value in report.parameters.items()]),
             ),
         ],
     )
+
+
+def _incidents(report: TrainingReport) -> list[Section]:
+    """A section on steps that were skipped or stand out, where there are any."""
+    loss = {step.step: step.loss for step in report.steps}
+    rows = [(one.step, "skipped", one.reason, ", ".join(one.row_ids)) for one in report.skipped]
+    rows += [(step, "loss spike", f"loss {loss[step]:.3f}", "") for step in report.spikes]
+    if not rows:
+        return []
+    table = Table(
+        ["step", "what", "why", "rows"], [[str(step), *texts] for step, *texts in sorted(rows)], code=["rows"]
+    )
+    text = "A skipped step changed no weight. A loss spike lies far above the losses of the steps before it."
+    return [Section("Skipped steps and loss spikes", text=text, table=table)]
 
 
 def _losses(report: TrainingReport) -> str:
@@ -48,6 +65,11 @@ def _losses(report: TrainingReport) -> str:
             label="validation",
         )
         axes.axvline(report.best_step, color="#888888", linewidth=0.8, linestyle="--", label="adapter kept")
+    loss = {step.step: step.loss for step in report.steps}
+    if report.spikes:
+        axes.plot(report.spikes, [loss[step] for step in report.spikes], "v", color="#dc2626", label="spike")
+    for number, one in enumerate(report.skipped):
+        axes.axvline(one.step, color="#dc2626", linewidth=0.8, linestyle=":", label="" if number else "step skipped")
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss, nats per token")
     axes.legend(frameon=False)

@@ -21,11 +21,27 @@ class Measurement(BaseModel):
     loss: float
 
 
+class SkippedStep(BaseModel):
+    """An optimiser step that was not taken because its loss or gradient was not finite."""
+
+    step: int
+    reason: str
+    blocks: list[int]  # numbers in the training split, from 0
+    row_ids: list[str]
+
+
 class TrainingReport(Report):
-    """The course of the training and what it took."""
+    """The course of the training and what it took.
+
+    ``steps`` lacks the skipped ones; ``resumed_from`` are the steps whose checkpoints the work went on from, and
+    ``seconds`` leave out work that a kill undid.
+    """
 
     steps: list[TrainedStep]
     validation: list[Measurement]
+    skipped: list[SkippedStep]
+    spikes: list[int]
+    resumed_from: list[int]
     best_step: int
     stopped: str
     planned_steps: int
@@ -46,6 +62,8 @@ class TrainingReport(Report):
             "final_train_loss": round(self.steps[-1].loss, 4),
             "steps": len(self.steps),
             "best_step": self.best_step,
+            "skipped_steps": len(self.skipped),
+            "loss_spikes": len(self.spikes),
             "tokens_per_second": round(self.tokens_per_second, 1),
             "peak_memory_gib": round(self.peak_memory_bytes / 2**30, 2),
         }

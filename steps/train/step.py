@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from datasets import DatasetDict
-from zenml import step
+from zenml import get_step_context, step
 from zenml.config import CachePolicy
 
 from materializers.directory import DirectoryMaterializer
@@ -11,13 +11,14 @@ from materializers.local import output_directory
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.fingerprint import fingerprint
-from steps.train.params import TrainingParameters
+from steps.train.checkpoint import LIBRARIES, checkpoints_of
+from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.report import TrainingReport
 
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+    return fingerprint(__file__, *LIBRARIES)
 
 
 @step(
@@ -33,9 +34,15 @@ def train(
     tokenizer: TokenizerFiles,
     training: TrainingParameters,
 ) -> tuple[Annotated[Adapter, "adapter"], Annotated[TrainingReport, "training_report"]]:
-    """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact."""
+    """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact.
+
+    The checkpoints' parameters are in the step's ``extra``, since where and how often a checkpoint is written is no
+    reason to train again, and ZenML counts every argument.
+    """
     from steps.train.train import train_adapter
 
+    checkpoints = CheckpointParameters.model_validate(get_step_context().step_run.config.extra["checkpoints"])
+    store = checkpoints_of(blocks, quantized_model.path, tokenizer.path, training, checkpoints)
     with output_directory() as folder:
-        report = train_adapter(blocks, quantized_model.path, tokenizer.path, training, folder)
-        return Adapter(folder), report
+        report = train_adapter(blocks, quantized_model.path, tokenizer.path, training, folder, store)
+        return Adapter(folder, when_stored=store.remove), report

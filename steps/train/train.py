@@ -2,35 +2,42 @@
 
 import resource
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from datasets import DatasetDict
 
-from steps.errors import DataError, ModelError
+from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import generation_config, load_tokenizer
-from steps.train.params import TrainingParameters
+from steps.train.checkpoint import Checkpoints
+from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
+from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.report import TrainingReport
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import TrainerCallback
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
 
-    from steps.train.callbacks import BestAdapter, Recorder
+    from steps.train.course import Course
+    from steps.train.trainer import ResumableTrainer
 
 
 def train_adapter(
-    blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters, output: Path
+    blocks: DatasetDict,
+    model_folder: Path,
+    tokenizer_folder: Path,
+    training: TrainingParameters,
+    output: Path,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainingReport:
     """Train LoRA weights and write the best ones, by validation loss, into ``output``.
+
+    Killed and called again with the same arguments, it goes on from the newest checkpoint. The last checkpoint is
+    left for the caller to remove (:meth:`Checkpoints.remove`) when ``output`` is where it belongs.
 
     Args:
         blocks: splits train and validation with ``input_ids``, ``labels`` and, if packed, ``seq_lengths``.
@@ -38,31 +45,36 @@ def train_adapter(
         tokenizer_folder: the tokenizer with its chat template; copied beside the adapter.
         training: what is learned.
         output: folder of the adapter, PEFT layout.
+        checkpoints: where the state is kept; with none, a folder that ends with the call, and nothing resumes.
 
     Raises:
         DataError: there is no block to train on.
         ModelError: the model lacks a targeted layer, or training changed nothing.
+        TrainingError: the training diverged, a SIGTERM stopped it, or another process is doing it.
     """
     from steps.train.adapter import digest, save_adapter, trainable
-    from steps.train.callbacks import BestAdapter, Recorder
+    from steps.train.course import Course
+    from steps.train.preemption import CheckpointSchedule, sigterm_noted
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
-    recorder, best = Recorder(), BestAdapter(training.early_stopping)
-    start = time.monotonic()
+    course = Course()
     with tempfile.TemporaryDirectory(prefix="training-") as working:
-        config = sft_config(training, device, blocks, working)
-        trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, [recorder, best])
-        model = cast("PeftModel", trainer.model)
-        initial = digest(model)
-        require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
-        trainer.train()
-    if best.weights:
-        best.restore(model)
+        store = checkpoints or Checkpoints(Path(working), "checkpoints", CheckpointParameters())
+        with store.held(), sigterm_noted() as asked_to_go:
+            config = sft_config(training, device, blocks, working)
+            trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, course)
+            trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
+            model = cast("PeftModel", trainer.model)
+            initial = digest(model)
+            require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
+            trainer.run(store)
+            _require_end(course, store)
+    trainer.best.restore(model)
     if digest(model) == initial:
         raise ModelError(
-            f"parameters.training: {len(recorder.steps)} optimiser steps left the adapter as it was; raise max_steps, "
+            f"parameters.training: {len(course.steps)} optimiser steps left the adapter as it was; raise max_steps, "
             "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
         )
 
@@ -71,9 +83,18 @@ def train_adapter(
     tokenizer = load_tokenizer(tokenizer_folder)
     tokenizer.save_pretrained(output)
     generation_config(tokenizer).save_pretrained(output)
-    write_provenance(output, base_model=base, training=training)
-    course = Course(recorder, best, trainer.state.max_steps, initial, time.monotonic() - start)
-    return _report(course, blocks, model, training, device)
+    write_provenance(
+        output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
+    )
+    return _report(course, initial, blocks, model, training, device)
+
+
+def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
+    if not course.finished:
+        raise TrainingError(
+            f"{checkpoints.folder}: training stopped after step {course.last_step} of {course.planned_steps}, since "
+            "the process was asked to end (SIGTERM); run the same pipeline again to go on from there"
+        )
 
 
 def _trainer(
@@ -83,35 +104,51 @@ def _trainer(
     training: TrainingParameters,
     device: Device,
     config: "SFTConfig",
-    callbacks: "list[TrainerCallback]",
-) -> "SFTTrainer":
+    course: "Course",
+) -> "ResumableTrainer":
     from transformers import set_seed
     from transformers.trainer_callback import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
 
     from steps.train.adapter import lora_config, trainable
+    from steps.train.callbacks import BestAdapter, Recorder
+    from steps.train.divergence import DivergenceGuard
+    from steps.train.evaluation import EvaluateAtEnd
+    from steps.train.initialization import initialize
+    from steps.train.trainer import ResumableTrainer
+
+    best = BestAdapter(training.early_stopping, course)
+    guard = DivergenceGuard(training.divergence, course, blocks["train"])
 
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
     model = load_quantized(model_folder, device)
-    trainer = SFTTrainer(
+    trainer = ResumableTrainer(
+        course,
+        best,
+        guard,
         model=model,
         args=config,
         train_dataset=blocks["train"],
         eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
         processing_class=load_tokenizer(tokenizer_folder),
         peft_config=lora_config(model, training.lora),
-        callbacks=callbacks,
+        callbacks=[EvaluateAtEnd(), Recorder(course), best, guard],
     )
+    initialize(trainer, training, read_provenance(model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
-    if device.precision != "bfloat16":
-        for parameter in trainable(cast("PeftModel", trainer.model)).values():
-            parameter.data = parameter.data.float()  # TRL made them bfloat16, which this arithmetic is not
+    for name, parameter in trainable(cast("PeftModel", trainer.model)).items():
+        # TRL made them bfloat16, which other arithmetic is not; nor can a norm's weight of 1.0 move in it by a step
+        if device.precision != "bfloat16" or ".lora_" not in name:
+            parameter.data = parameter.data.float()
+    if training.lora.loraplus_lr_ratio is not None:
+        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     return trainer
 
 
 def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict, working: str) -> "SFTConfig":
     """TRL's configuration for the parameters; the data are tokenised and packed already."""
     from trl.trainer.sft_config import SFTConfig
+
+    from steps.train.evaluation import steps_between
 
     on_cpu = device.kind == "cpu"
     return SFTConfig(
@@ -123,21 +160,18 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
         gradient_accumulation_steps=training.gradient_accumulation,
         gradient_checkpointing=training.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
-        warmup_steps=training.warmup_ratio,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        optim=training.optimizer,
+        **optimizer_arguments(training),
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
+        tf32=device.tf32,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         eval_strategy="steps" if len(blocks["validation"]) else "no",
-        eval_steps=training.evaluate_every,
+        eval_steps=steps_between(training, len(blocks["train"])),
         save_strategy="no",
         logging_steps=1,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would leave such batches out of the validation loss
         disable_tqdm=True,
         report_to="none",
         seed=training.seed,
@@ -148,39 +182,37 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
     )
 
 
-@dataclass(frozen=True)
-class Course:
-    """What the training's own objects know when it is over."""
-
-    recorder: "Recorder"
-    best: "BestAdapter"
-    planned_steps: int
-    initial_adapter: str
-    seconds: float
-
-
 def _report(
-    course: Course, blocks: DatasetDict, model: "PeftModel", training: TrainingParameters, device: Device
+    course: "Course",
+    initial: str,
+    blocks: DatasetDict,
+    model: "PeftModel",
+    training: TrainingParameters,
+    device: Device,
 ) -> TrainingReport:
-    done = course.recorder.steps[-1].step
+    from steps.train.divergence import spikes
+
     tokens = sum(map(len, blocks["train"]["input_ids"]))
     per_step = round(training.batch_size * training.gradient_accumulation * tokens / len(blocks["train"]))
-    early = f"validation loss no longer fell after step {course.best.step}"
+    early = f"validation loss no longer fell after step {course.best_step}"
     trained, total = model.get_nb_trainable_parameters()
     return TrainingReport(
-        steps=course.recorder.steps,
-        validation=course.recorder.validation,
-        best_step=course.best.step or done,
-        stopped=early if course.best.stopped_early else "all steps done",
+        steps=course.steps,
+        validation=course.validation,
+        skipped=course.skipped,
+        spikes=spikes(course.steps, training.divergence),
+        resumed_from=course.resumed_from,
+        best_step=course.best_step or course.last_step,
+        stopped=early if course.stopped_early else "all steps done",
         planned_steps=course.planned_steps,
         blocks=len(blocks["train"]),
         tokens_per_step=per_step,
         trainable_parameters=trained,
         total_parameters=total,
-        initial_adapter_sha256=course.initial_adapter,
+        initial_adapter_sha256=initial,
         device=device.reason,
         seconds=course.seconds,
-        tokens_per_second=done * per_step / course.seconds,
+        tokens_per_second=course.last_step * per_step / course.seconds,
         peak_memory_bytes=_peak_memory(device),
         parameters=training.model_dump(mode="json"),
     )

@@ -38,6 +38,7 @@ class Workplace:
                 "learning_rate": 0.005,
                 "evaluate_every": 4,
             },
+            "checkpoints": {"folder": str(self.folder / "checkpoints")},
             "evaluation": {"max_prompts": 4, "max_new_tokens": 16},
         }
         for name, values in changes.items():

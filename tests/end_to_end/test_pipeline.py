@@ -153,6 +153,7 @@ def is_pickle(path: Path) -> bool:
         ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
         ({"validation": {"completion_length": {"max": 7999}}}, {"validate", "split"}),
+        ({"checkpoints": {"folder": "{folder}/elsewhere", "every_steps": 3, "keep": 1}}, set()),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -1,6 +1,7 @@
 """Losses, answers, grades and intervals."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ from steps.evaluate.statistics import compare_losses, compare_shares
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
-from tests.tiny_run import TinyRun
+from steps.train.params import LoraParameters
+from steps.train.train import train_adapter
+from tests.tiny_run import TinyRun, with_biases
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def tuned(tiny_run: TinyRun) -> PeftModel:
 def test_loss_is_that_of_the_completion_alone(tiny_run: TinyRun, tuned: PeftModel) -> None:
     """Against the model's own loss on one unpadded row, in any batch."""
     rows = tiny_run.examples["test"]
-    batched = completion_losses(tuned, rows, 5, adapter=True)
+    batched = completion_losses(tuned, rows, 5, "tuned")
     for row, loss in list(zip(rows, batched, strict=True))[:3]:
         ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
         labels = ids.clone()
@@ -41,23 +44,25 @@ def test_loss_is_that_of_the_completion_alone(tiny_run: TinyRun, tuned: PeftMode
         assert loss.nats / loss.tokens == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_adapter_is_off_for_the_base(tiny_run: TinyRun, tuned: PeftModel) -> None:
-    rows = tiny_run.examples["test"]
-    base = completion_losses(tuned, rows, 8, adapter=False)
-    plain = completion_losses(
-        PeftModel.from_pretrained(load_quantized(tiny_run.model, describe_device("float32")), str(tiny_run.adapter)),
-        rows,
-        8,
-        adapter=False,
-    )
-    assert base == plain
-    assert sum(row.nats for row in base) > sum(row.nats for row in completion_losses(tuned, rows, 8, adapter=True))
+def test_the_base_is_asked_without_what_the_adapter_trained(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """The biases too, which stay in place where an adapter is switched off."""
+    run = with_biases(tiny_run, tmp_path / "model")
+    lora = LoraParameters(r=4, target_modules=("q_proj",), bias="all", modules_to_save=("norm",))
+    (tmp_path / "adapter").mkdir()
+    training = run.training.model_copy(update={"lora": lora})
+    train_adapter(run.blocks, run.model, run.tokenizer, training, tmp_path / "adapter")
+    base = completion_losses(load_quantized(run.model, describe_device()), run.examples["test"], 8, "base")
+    asked = EvaluationParameters(max_prompts=1, max_new_tokens=1, batch_size=8)
+    report = evaluate_adapter(run.examples["test"], run.model, tmp_path / "adapter", run.tokenizer, asked)
+    loss = next(figure for figure in report.figures if "loss" in figure.name)
+    assert loss.base == pytest.approx(sum(row.nats for row in base) / sum(row.tokens for row in base), abs=1e-6)
+    assert loss.tuned != pytest.approx(loss.base, abs=1e-3)
 
 
 def test_answers_do_not_depend_on_the_batch(tiny_run: TinyRun, tuned: PeftModel) -> None:
     tokenizer, rows = load_tokenizer(tiny_run.tokenizer), tiny_run.examples["test"]
-    one = generate_answers(tuned, tokenizer, rows, 12, 1, adapter=True)
-    many = generate_answers(tuned, tokenizer, rows, 12, 16, adapter=True)
+    one = generate_answers(tuned, tokenizer, rows, 12, 1, "tuned")
+    many = generate_answers(tuned, tokenizer, rows, 12, 16, "tuned")
     assert one == many
     assert all(answer.tokens <= 12 for answer in one)
 

@@ -194,7 +194,66 @@ WRONG = [
         "  training:\n    lora:\n      target_modules: q_proj",
         11,
         "parameters.training.lora.target_modules",
-        "a list",
+        "a single text is a regular expression over full names; for one name write [q_proj]",
+    ),
+    (
+        "  training:\n    lora:\n      target_modules: 5",
+        11,
+        "parameters.training.lora.target_modules",
+        "target_modules: needs a list or a text, not 5",
+    ),
+    (
+        "  training:\n    lora:\n      target_modules: [q_proj, 5]",
+        11,
+        "parameters.training.lora.target_modules[1]",
+        "needs a text, not 5",
+    ),
+    (
+        "  training:\n    lora:\n      target_modules: .*(q_proj",
+        11,
+        "parameters.training.lora.target_modules",
+        "'.*(q_proj' is not a regular expression: missing ), unterminated subpattern",
+    ),
+    (
+        "  training:\n    lora:\n      initialization: pissa",
+        11,
+        "parameters.training.lora.initialization",
+        "pissa changes the base weights",
+    ),
+    (
+        "  quantization: {kind: int8}\n  training:\n    lora:\n      initialization: loftq",
+        12,
+        "parameters.training.lora.initialization",
+        "loftq makes up for the error of 4-bit weights, but quantization.kind is int8",
+    ),
+    (
+        "  quantization: {kind: int8}\n  training:\n    lora:\n      dora: true",
+        12,
+        "parameters.training.lora.dora",
+        "does not go with quantization.kind int8",
+    ),
+    ("  training:\n    optimizer: adamw", 10, "parameters.training.optimizer", "'adamw' is not one of"),
+    ("  training:\n    optimizer: adamw_torch_fuse", 10, "parameters.training.optimizer", "'adamw_torch_fused'?"),
+    ("  training:\n    betas: 0.9", 10, "parameters.training.betas", "needs a list, not 0.9"),
+    ("  training:\n    betas: [0.9]", 10, "parameters.training.betas[1]", "missing"),
+    ("  training:\n    betas: [0.9, 1]", 10, "parameters.training.betas[1]", "1 is impossible; it must be less than 1"),
+    (
+        "  training:\n    schedule: linear\n    schedule_arguments: {power: 2}",
+        11,
+        "parameters.training.schedule_arguments",
+        "schedule_arguments.power means nothing to schedule linear; it takes none",
+    ),
+    (
+        "  training:\n    schedule_arguments: {num_cycle: 2}",
+        10,
+        "parameters.training.schedule_arguments.num_cycle",
+        "did you mean 'num_cycles'?",
+    ),
+    (
+        "  training:\n    evaluate_every: 1\n    evaluations_per_epoch: 4",
+        11,
+        "parameters.training.evaluations_per_epoch",
+        "and so does evaluate_every; remove one of them",
     ),
     (
         "  training:\n    lora:\n      target_modules: []",
@@ -270,6 +329,22 @@ def test_a_wrong_value_is_named_in_plain_words(
     assert reason in message
     assert "pydantic" not in message
     assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
+    ("line", "needs"),
+    [
+        ("evaluations_per_epoch: 2", "training.evaluations_per_epoch needs a validation set"),
+        (
+            "schedule: reduce_lr_on_plateau\n    warmup_ratio: 0",
+            "training.schedule reduce_lr_on_plateau follows the validation loss",
+        ),
+    ],
+)
+def test_what_else_needs_validation_rows(config_file: Write, line: str, needs: str) -> None:
+    text = f"{TOP}  splits:\n    validation: 0\n  training:\n    early_stopping: null\n    {line}\n"
+    (message,) = complaint(config_file(text))
+    assert message.startswith(f"config.yaml:10: parameters.splits.validation: is 0, but {needs}")
 
 
 def test_evaluate_every_needs_validation_rows(config_file: Write) -> None:

@@ -53,7 +53,19 @@ def test_llama2_7b_is_the_notebook() -> None:
     lora = given["training"].pop("lora")
     projections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert set(lora.pop("target_modules")) == projections
-    assert lora == {"r": 64, "alpha": 16, "dropout": 0.05}
+    assert lora == {
+        "r": 64,
+        "alpha": 16,
+        "dropout": 0.05,
+        "bias": "none",
+        "modules_to_save": [],
+        "rslora": False,
+        "dora": False,
+        "initialization": "default",
+        "loraplus_lr_ratio": None,
+    }
+    assert set(given["training"].pop("schedule_arguments").values()) == {None}
+    del given["training"]["divergence"]  # what the notebook does not look at
     assert given["training"] == {
         "epochs": 3,
         "max_steps": None,
@@ -66,9 +78,12 @@ def test_llama2_7b_is_the_notebook() -> None:
         "weight_decay": 0.001,
         "max_grad_norm": 0.3,
         "optimizer": "adamw_torch_fused",
+        "betas": [0.9, 0.999],
+        "epsilon": 1e-8,
         "precision": "bfloat16",
         "attention": "auto",
         "evaluate_every": 1,
+        "evaluations_per_epoch": None,
         "early_stopping": {"patience": 3, "min_improvement": 0.0},
         "seed": 42,
     }

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from steps.errors import ModelError
+from steps.quantize.device import describe_device
+from steps.quantize.load import load_quantized
+from steps.quantize.params import QuantizationParameters
+from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
 from steps.resolve.params import BaseModelParameters
 from tests.tiny import write_model
@@ -111,6 +116,59 @@ def test_other_files_are_not_fetched(repository: Path) -> None:
     (repository / "pytorch_model.bin").write_bytes(b"pickle")
     folder = local_model(lock_model(BaseModelParameters(hub=REPOSITORY)))
     assert not {"modeling_evil.py", "pytorch_model.bin"} & {path.name for path in folder.iterdir()}
+
+
+MODELING = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class TinyConfig(LlamaConfig):
+    model_type = "tiny_of_its_own"
+
+class TinyForCausalLM(LlamaForCausalLM):
+    config_class = TinyConfig
+"""
+
+
+def test_trusted_code_is_fetched_at_its_commit_and_stays_with_the_weights(repository: Path, tmp_path: Path) -> None:
+    (repository / "modeling_tiny.py").write_text(MODELING)
+    config = json.loads((repository / "config.json").read_text()) | {
+        "model_type": "tiny_of_its_own",
+        "architectures": ["TinyForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "modeling_tiny.TinyConfig",
+            "AutoModelForCausalLM": "modeling_tiny.TinyForCausalLM",
+        },
+    }
+    (repository / "config.json").write_text(json.dumps(config))
+    lock = lock_model(BaseModelParameters(hub=REPOSITORY, revision=COMMIT, trust_remote_code=True))
+    assert "modeling_tiny.py" in lock.files
+    for kind in ("nf4", "none"):
+        output = tmp_path / kind
+        output.mkdir()
+        quantize_model(lock, QuantizationParameters.model_validate({"kind": kind}), output)
+        assert (output / "modeling_tiny.py").is_file()
+        Hub.asked.clear()
+        assert type(load_quantized(output, describe_device())).__name__ == "TinyForCausalLM"
+        assert Hub.asked == [], "what is stored needs no hub"
+
+
+def test_a_repository_without_configuration_is_refused(repository: Path) -> None:
+    (repository / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"owner/tiny at main has no config\.json"):
+        lock_model(BaseModelParameters(hub=REPOSITORY))
+
+
+def test_accepted_pickles_are_fetched_and_converted(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "conversions"))
+    weights = load_file(repository / "model.safetensors")
+    torch.save(weights, repository / "pytorch_model.bin")
+    (repository / "model.safetensors").unlink()
+    lock = lock_model(BaseModelParameters(hub=REPOSITORY, accept_pickle=True))
+    assert model_size(lock) == (repository / "pytorch_model.bin").stat().st_size
+    converted = load_file(local_model(lock) / "model.safetensors")
+    assert all(torch.equal(converted[name], weights[name]) for name in weights)
 
 
 def test_pickles_alone_are_refused(repository: Path) -> None:

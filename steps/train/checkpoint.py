@@ -1,0 +1,177 @@
+"""Checkpoints on disk: each whole or absent, verified before use, in a folder that only the same work finds."""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from datasets import DatasetDict
+
+from steps.errors import TrainingError
+from steps.files import hashes, require_space
+from steps.fingerprint import fingerprint
+from steps.quantize.device import describe_device
+from steps.train.params import CheckpointParameters, TrainingParameters
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+
+
+class Checkpoints:
+    """The checkpoints of one piece of work, in ``root/work``; one process at a time may hold them."""
+
+    def __init__(self, root: Path, work: str, parameters: CheckpointParameters) -> None:
+        self.folder = root / work
+        self.lock = root / f"{work}.lock"
+        self.parameters = parameters
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out, and clear away what a killed one was writing.
+
+        Raises:
+            TrainingError: another process holds the folder.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked_file():
+            for left in self.folder.glob(".writing-*"):
+                shutil.rmtree(left)
+            yield
+
+    @contextmanager
+    def writing(self, step: int) -> Iterator[Path]:
+        """Give a folder to write into that becomes the checkpoint after ``step`` if nothing goes wrong."""
+        temporary, target = self.folder / f".writing-{step}", self.folder / f"step-{step:08d}"
+        temporary.mkdir()
+        try:
+            yield temporary
+            manifest = json.dumps(hashes(temporary), indent=1)
+            (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
+            for path in (*temporary.iterdir(), temporary):
+                _to_disk(path)
+            if target.exists():  # a damaged one, that was skipped
+                shutil.rmtree(target)
+            temporary.rename(target)
+            _to_disk(self.folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for old in self._newest_first()[self.parameters.keep :]:
+            shutil.rmtree(old)
+
+    def require_space(self, needed: int) -> None:
+        """Raise :class:`DeviceError` unless a checkpoint of ``needed`` bytes has room."""
+        require_space(self.folder, needed, "a checkpoint", "name another folder under parameters.checkpoints.folder")
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint whose files are those that were written; a damaged one is said and passed over."""
+        for folder in self._newest_first():
+            problem = _damage(folder)
+            if not problem:
+                return folder
+            print(f"  train: checkpoint {folder} is damaged ({problem}); an older one is tried", flush=True)
+        return None
+
+    def remove(self) -> None:
+        """Remove the checkpoints, unless another process does the same work right now."""
+        try:
+            with self._locked_file():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.lock.unlink()
+        except TrainingError:
+            return
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    @contextmanager
+    def _locked_file(self) -> Iterator[None]:
+        while True:
+            with self.lock.open("a+", encoding="utf-8") as stream:
+                _lock(stream, self.folder)
+                if not _is_at(self.lock, stream):
+                    continue  # its former holder has removed it meanwhile
+                stream.truncate(0)
+                stream.write(f"{os.getpid()} on {platform.node()}")
+                stream.flush()
+                yield
+                return
+
+
+def checkpoints_of(
+    blocks: DatasetDict,
+    model_folder: Path,
+    tokenizer_folder: Path,
+    training: TrainingParameters,
+    checkpoints: CheckpointParameters,
+) -> Checkpoints:
+    """The checkpoints of exactly this work: other inputs, parameters, code or libraries have a folder of their own."""
+    from platformdirs import user_cache_path
+
+    root = Path(checkpoints.folder) if checkpoints.folder else user_cache_path("qlora-pipeline") / "checkpoints"
+    return Checkpoints(root, work_of(blocks, model_folder, tokenizer_folder, training), checkpoints)
+
+
+def work_of(blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters) -> str:
+    """First 32 hexadecimal digits of SHA-256 over all that decides what a training does.
+
+    The kind of device and its precision count, since the state's numbers have that type; its name and the attention
+    kernel do not, so that work goes on on another GPU.
+    """
+    device = describe_device(training.precision, training.attention)
+    code = fingerprint(str(Path(__file__).with_name("train.py")), *LIBRARIES)
+    files = {"model": hashes(model_folder), "tokenizer": hashes(tokenizer_folder)}
+    digest = hashlib.sha256(json.dumps([training.model_dump(mode="json"), device.kind, device.precision]).encode())
+    digest.update(json.dumps([code, files], sort_keys=True).encode())
+    for name, split in sorted(blocks.items()):
+        digest.update(name.encode())
+        for batch in split.iter(batch_size=1000):
+            digest.update(json.dumps(batch, sort_keys=True).encode())
+    return digest.hexdigest()[:32]
+
+
+def _lock(stream: IO[str], folder: Path) -> None:
+    """Take the lock or fail at once: waiting would end in doing work that is done already."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        raise TrainingError(
+            f"{folder}: process {stream.read()} is doing this very training; wait until it has ended and run again, "
+            "which then finds the result in the cache"
+        ) from None
+
+
+def _is_at(path: Path, stream: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until the file's or folder's content has reached the disk: a machine may lose power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with a checkpoint, "" where nothing is."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return f"{MANIFEST} is missing"
+    try:
+        written = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{MANIFEST} is not JSON"
+    found = {name: digest for name, digest in hashes(folder).items() if name != MANIFEST}
+    wrong = sorted(name for name in written.keys() | found.keys() if written.get(name) != found.get(name))
+    return f"not as written: {', '.join(wrong)}" if wrong else ""

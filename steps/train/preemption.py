@@ -1,0 +1,63 @@
+"""When a checkpoint is written: every so often, at the end, and when the machine asks the process to go (SIGTERM)."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from steps.train.params import CheckpointParameters
+
+
+@contextmanager
+def sigterm_noted() -> Iterator[threading.Event]:
+    """Give an event that a SIGTERM sets, instead of ending the process; the former handler is put back.
+
+    Python lets only the main thread handle signals: elsewhere a SIGTERM does what it did before.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    former = signal.signal(signal.SIGTERM, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class CheckpointSchedule(TrainerCallback):
+    """Asks the trainer for a checkpoint when one is due, and for the end of training after a SIGTERM."""
+
+    def __init__(self, parameters: CheckpointParameters, asked_to_go: threading.Event) -> None:
+        self.parameters = parameters
+        self.asked_to_go = asked_to_go
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """After every optimiser step; an evaluation that is due comes before the checkpoint."""
+        every = self.parameters.every_steps
+        due = time.monotonic() - self.last >= 60 * self.parameters.every_minutes
+        due = due or (every is not None and state.global_step % every == 0)
+        self._decide(control, due)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """An evaluation takes long enough for a SIGTERM, and may have stopped the training."""
+        self._decide(control, control.should_save)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The time to the next checkpoint starts."""
+        self.last = time.monotonic()
+
+    def _decide(self, control: TrainerControl, due: bool) -> None:
+        if self.asked_to_go.is_set():
+            control.should_training_stop = True
+        control.should_save = due or control.should_training_stop

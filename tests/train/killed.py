@@ -1,0 +1,87 @@
+"""Trainings in child processes that kill themselves at a chosen point, as SIGKILL from outside would."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import load_from_disk
+
+from steps.train.checkpoint import Checkpoints, checkpoints_of
+from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.report import TrainingReport
+from steps.train.train import train_adapter
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a child needs to train the tiny model, all of it on disk."""
+
+    blocks: Path
+    model: Path
+    tokenizer: Path
+    training: TrainingParameters
+    checkpoints: CheckpointParameters
+
+    def store(self) -> Checkpoints:
+        """Where the checkpoints lie."""
+        blocks = load_from_disk(self.blocks)
+        return checkpoints_of(blocks, self.model, self.tokenizer, self.training, self.checkpoints)
+
+    def train(self, output: Path) -> TrainingReport:
+        """Train, or go on training, in this process."""
+        output.mkdir()
+        blocks = load_from_disk(self.blocks)
+        return train_adapter(blocks, self.model, self.tokenizer, self.training, output, self.store())
+
+
+@dataclass(frozen=True)
+class KillPoint:
+    """The ``count``-th time that something happens: an optimiser step, a layer's forward pass or an audit event."""
+
+    event: str  # "optimizer", "forward" or the name of one of Python's audit events, such as "os.rename"
+    count: int = 1
+    path: str = ""  # part of the audit event's first argument
+
+
+def train_until(work: Work, point: KillPoint, output: Path) -> int:
+    """Train in a child that kills itself at the point; gives the exit code, ``-SIGKILL`` if it got there."""
+    context = multiprocessing.get_context("forkserver")  # it has imported torch once and computed nothing
+    context.set_forkserver_preload(["tests.train.killed", "steps.train.trainer", "bitsandbytes"])
+    child = context.Process(target=_train_in_child, args=(work, point, output))
+    child.start()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _train_in_child(work: Work, point: KillPoint, output: Path) -> None:
+    arm(point)
+    work.train(output)
+
+
+def arm(point: KillPoint) -> None:
+    """Let this process be killed at the point."""
+    from torch.nn.modules.module import register_module_forward_pre_hook
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    left = point.count
+
+    def happened(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audited(event: str, arguments: tuple[object, ...]) -> None:
+        if event == point.event and point.path in str(arguments[0]):
+            happened()
+
+    if point.event == "optimizer":
+        register_optimizer_step_pre_hook(happened)
+    elif point.event == "forward":
+        register_module_forward_pre_hook(happened)
+    else:
+        sys.addaudithook(audited)
