@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from steps.train.kernels import libraries
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm
 from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle
 from steps.train.kernels.weights import Scratch
@@ -75,6 +76,7 @@ def fuse(model: "PeftModel", *, recompute: Recompute = "nothing", hold: bool = F
     fusion.projections = len(plain)
     if plain:
         _fuse_norms(model, scratch, fusion, remake=recompute in ("norms", "mlp"))
+        fusion.choices += [libraries.rotary(model), libraries.attention(model)]
     fusion.choices.append(f"recompute {recompute}")
     fusion.choices.append("weights dequantised once and held" if hold else "weights dequantised in each pass")
     if recompute == "layers":

@@ -40,10 +40,15 @@ class Origin:
         return elementwise.rms_norm(self.source, self.weight, self.epsilon)
 
 
+def stacked(a: Tensors) -> torch.Tensor:
+    """All A as one matrix: [sum of ranks, inputs]."""
+    return a[0] if len(a) == 1 else torch.cat(list(a))
+
+
 def thin_products(x: torch.Tensor, a: Tensors, branches: Branches) -> torch.Tensor:
     """drop_i(x) A_i^T side by side: [tokens, sum of ranks]; one product where there is no dropout."""
     if not branches.probability:
-        return x @ torch.cat(list(a)).t()
+        return x @ stacked(a).t()
     result = x.new_empty(x.shape[0], sum(branches.ranks))
     for part, down, seed in zip(result.split(branches.ranks, dim=1), a, branches.seeds, strict=True):
         torch.mm(elementwise.dropout(x, branches.probability, seed), down.t(), out=part)
@@ -78,7 +83,7 @@ def thin_gradients(
 def add_input_gradient(by_x: torch.Tensor, by_thin: torch.Tensor, a: Tensors, branches: Branches) -> None:
     """Add the branches' share of the input's gradient in place."""
     if not branches.probability:
-        by_x.addmm_(by_thin, torch.cat(list(a)))
+        by_x.addmm_(by_thin, stacked(a))
         return
     for part, down, seed in zip(by_thin.split(branches.ranks, dim=1), a, branches.seeds, strict=True):
         elementwise.add_dropped(by_x, part @ down, branches.probability, seed)
