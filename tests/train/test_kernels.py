@@ -1,6 +1,5 @@
 """The fused path computes what PEFT's own path computes: outputs, gradients, losses, saved files."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
-from steps.quantize.device import Device
+from steps.quantize.device import describe_device
 from steps.quantize.load import keep_trainable
+from steps.train.kernels import elementwise
+from steps.train.kernels.forwards import SharedInput
 from steps.train.kernels.fuse import Fusion, Recompute, fuse
+from steps.train.kernels.recognise import is_llama_norm, is_swiglu
+from steps.train.kernels.weights import Scratch
 from steps.train.params import SEVEN_PROJECTIONS
 
-CPU = {name: Device("cpu", "CPU", name, "sdpa", "") for name in ("float32", "bfloat16")}
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 """Allowed difference, as a share of the norm: a few roundings of the type."""
 
@@ -22,7 +24,7 @@ TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 def tiny_peft(folder: Path, precision: str = "float32", key_value_heads: int = 2, **lora: Any) -> PeftModel:
     """A random Llama of two layers in 4 bits with an adapter whose B is not 0."""
     torch.manual_seed(0)
-    device = CPU[precision]
+    device = describe_device(precision, "sdpa")
     config = LlamaConfig(
         vocab_size=400,
         hidden_size=64,
@@ -31,9 +33,10 @@ def tiny_peft(folder: Path, precision: str = "float32", key_value_heads: int = 2
         num_attention_heads=4,
         num_key_value_heads=key_value_heads,
         max_position_embeddings=512,
-        attn_implementation="sdpa",
     )
-    LlamaForCausalLM(config).to(device.dtype).save_pretrained(folder)
+    original = LlamaForCausalLM(config)
+    original.to(dtype=device.dtype)  # type: ignore[call-arg]  # transformers' decorator hides the signature
+    original.save_pretrained(folder)
     quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers has no types there
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -41,7 +44,7 @@ def tiny_peft(folder: Path, precision: str = "float32", key_value_heads: int = 2
         bnb_4bit_compute_dtype=device.dtype,
     )
     base = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=quantization, dtype=device.dtype, device_map={"": "cpu"}
+        folder, quantization_config=quantization, dtype=device.dtype, device_map=device.map, attn_implementation="sdpa"
     )
     keep_trainable(base, device)
     settings = {"r": 8, "lora_alpha": 16, "target_modules": list(SEVEN_PROJECTIONS), "lora_dropout": 0.0, **lora}
@@ -62,7 +65,7 @@ def tokens(seed: int = 0) -> torch.Tensor:
 def step(model: PeftModel, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits and the adapter's gradients of one batch."""
     model.zero_grad()
-    ids = tokens(seed)
+    ids = tokens(seed).to(model.device)
     output = model(input_ids=ids, labels=ids, use_cache=False)
     output.loss.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
@@ -96,3 +99,229 @@ def test_outputs_and_gradients_are_pefts(
     model = tiny_peft(tmp_path, precision, key_value_heads)
     fusion = compare(model, precision, recompute=recompute)
     assert (fusion.projections, fusion.mlps, fusion.norms, fusion.left) == (14, 2, 5, {})
+
+
+@pytest.mark.parametrize("recompute", ["norms", "mlp", "layers"])
+def test_recomputation_changes_no_number(tmp_path: Path, recompute: Recompute) -> None:
+    model = tiny_peft(tmp_path)
+    fuse(model)
+    logits, gradients = step(model)
+    again = tiny_peft(tmp_path)
+    fuse(again, recompute=recompute)
+    other_logits, other_gradients = step(again)
+    assert torch.equal(other_logits, logits)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(other_gradients[name], gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_held_weights_are_the_same_numbers(tmp_path: Path, precision: str) -> None:
+    """Dequantised once or in each pass, a product sees the same matrix."""
+    model, held = tiny_peft(tmp_path, precision), tiny_peft(tmp_path, precision)
+    fuse(model)
+    fuse(held, hold=True)
+    (logits, gradients), (held_logits, held_gradients) = step(model), step(held)
+    assert torch.equal(held_logits, logits)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(held_gradients[name], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_adapter_in_float32_on_a_bfloat16_model_under_autocast(tmp_path: Path) -> None:
+    model = tiny_peft(tmp_path, "bfloat16")
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    with torch.autocast(model.device.type, torch.bfloat16):
+        compare(model, "bfloat16")
+    types = {weight.grad.dtype for weight in model.parameters() if weight.grad is not None}
+    assert types == {torch.float32}
+
+
+def test_rank_and_scale_of_each_layer_count(tmp_path: Path) -> None:
+    model = tiny_peft(
+        tmp_path, use_rslora=True, rank_pattern={"k_proj": 4, "up_proj": 2}, alpha_pattern={"q_proj": 3, "down_proj": 5}
+    )
+    compare(model, "float32")
+
+
+def test_some_targets_only(tmp_path: Path) -> None:
+    model = tiny_peft(tmp_path, target_modules=["q_proj", "v_proj", "down_proj"])
+    fusion = compare(model, "float32", recompute="norms")
+    assert (fusion.projections, fusion.mlps) == (6, 0)
+
+
+class TestDropout:
+    """Made from seeds, a mask for each projection."""
+
+    def test_share_of_zeros_and_mean(self) -> None:
+        x = torch.ones(400, 500)
+        dropped = elementwise.dropout(x, 0.1, seed=7)
+        assert float((dropped == 0).float().mean()) == pytest.approx(0.1, abs=0.004)  # 6 standard deviations
+        assert set(dropped.unique().tolist()) == {0.0, float(torch.tensor(1 / 0.9))}
+
+    def test_masks_of_neighbouring_seeds_and_places_are_independent(self) -> None:
+        shape, device = torch.Size((1000, 200)), torch.device("cpu")
+        one, other = (elementwise.kept(shape, 0.5, seed, device).float() - 0.5 for seed in (7, 8))
+        for pair in ((one, other), (one[1:], one[:-1]), (one[:, 1:], one[:, :-1])):
+            assert abs(float((pair[0] * pair[1]).mean())) * 4 < 0.014  # 6 standard deviations
+
+    def test_gradients_use_the_mask_of_the_forward_pass(self, tmp_path: Path) -> None:
+        """Against autograd on the plain formula with the same masks."""
+        layer = tiny_peft(tmp_path, lora_dropout=0.3).base_model.model.model.layers[0].self_attn.q_proj
+        shared = SharedInput([layer], Scratch(), "q", hold=False)
+        x = torch.randn(20, 64, generator=torch.Generator().manual_seed(3), requires_grad=True)
+        torch.manual_seed(5)
+        (output,) = shared._compute(x)
+        output.square().sum().backward()  # type: ignore[no-untyped-call]  # torch has no types there
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        made = [tensor.grad.clone() for tensor in (x, a, b)]
+        for tensor in (x, a, b):
+            tensor.grad = None
+        torch.manual_seed(5)
+        seed = int(torch.randint(1 << 31, (1,)))
+        dropped = x * elementwise.kept(x.shape, 0.3, seed, x.device) / 0.7
+        plain = x @ shared.weights.matrix().t() + layer.scaling["default"] * dropped @ a.t() @ b.t()
+        torch.testing.assert_close(output, plain)
+        plain.square().sum().backward()
+        for gradient, tensor in zip(made, (x, a, b), strict=True):
+            torch.testing.assert_close(gradient, tensor.grad, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("recompute", ["nothing", "layers"])
+    def test_a_seed_decides_all(self, tmp_path: Path, recompute: Recompute) -> None:
+        model = tiny_peft(tmp_path, lora_dropout=0.1)
+        fuse(model, recompute=recompute)
+        torch.manual_seed(1)
+        logits, gradients = step(model)
+        torch.manual_seed(1)
+        again, again_gradients = step(model)
+        other, _ = step(model)
+        assert torch.equal(logits, again)
+        assert all(torch.equal(again_gradients[name], gradient) for name, gradient in gradients.items())
+        assert not torch.equal(logits, other)
+
+    def test_recomputed_layers_draw_the_same_masks(self, tmp_path: Path) -> None:
+        model, other = tiny_peft(tmp_path, lora_dropout=0.1), tiny_peft(tmp_path, lora_dropout=0.1)
+        fuse(model)
+        fuse(other, recompute="layers")
+        torch.manual_seed(1)
+        _, gradients = step(model)
+        torch.manual_seed(1)
+        _, other_gradients = step(other)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(other_gradients[name], gradient, rtol=1e-5, atol=1e-7)
+
+    def test_the_mean_over_masks_is_the_result_without(self, tmp_path: Path) -> None:
+        layer = tiny_peft(tmp_path, lora_dropout=0.1).base_model.model.model.layers[0].mlp.down_proj
+        shared = SharedInput([layer], Scratch(), "down", hold=False)
+        x = torch.randn(4, 192, generator=torch.Generator().manual_seed(3))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            mean = torch.stack([shared._compute(x)[0] for _ in range(400)]).mean(0)
+            layer.eval()
+            without = shared._compute(x)[0]
+            base = x @ shared.weights.matrix().t()
+        assert differ(mean - base, without - base) < 0.05
+        assert differ(mean - base, without - base) > 0
+
+
+def test_fewer_bytes_are_kept_than_by_peft(tmp_path: Path) -> None:
+    """What autograd keeps between the passes, weights aside, falls with every step of recomputation."""
+    sizes = []
+    for recompute in (None, "nothing", "norms", "mlp", "layers"):
+        model = tiny_peft(tmp_path)
+        if recompute is not None:
+            fuse(model, recompute=recompute)  # type: ignore[arg-type]  # a tuple of literals
+        sizes.append(kept_bytes(model))
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == len(sizes)
+    assert sizes[1] < sizes[0] / 2
+
+
+def kept_bytes(model: PeftModel) -> int:
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = tokens().to(model.device)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        hidden = model.base_model.model.model(input_ids=ids, use_cache=False).last_hidden_state
+    assert hidden.requires_grad
+    return sum(kept.values())
+
+
+def test_checkpointing_dequantises_no_more_than_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recomputed layer's weights are still there in its backward pass; so are the last layer's after the forward."""
+    calls: list[object] = []
+    plain = elementwise.dequantise
+    monkeypatch.setattr(elementwise, "dequantise", lambda weight, out: (calls.append(weight), plain(weight, out)))
+    for recompute in ("nothing", "layers"):
+        model = tiny_peft(tmp_path)
+        fuse(model, recompute=recompute)  # type: ignore[arg-type]  # a tuple of literals
+        calls.clear()
+        step(model)
+        assert len(calls) == 14 + 7
+
+
+def test_without_the_adapter_the_base_answers(tmp_path: Path) -> None:
+    model = tiny_peft(tmp_path).eval()
+    ids = tokens()
+    with torch.no_grad(), model.disable_adapter():
+        base = model(input_ids=ids).logits
+    fuse(model)
+    with torch.no_grad():
+        adapted = model(input_ids=ids).logits
+        with model.disable_adapter():
+            torch.testing.assert_close(model(input_ids=ids).logits, base, rtol=1e-4, atol=1e-5)
+    assert differ(adapted, base) > 0.01
+
+
+def test_another_input_is_computed_for_itself(tmp_path: Path) -> None:
+    attention = tiny_peft(tmp_path).base_model.model.model.layers[0].self_attn
+    one, other = torch.randn(3, 64), torch.randn(3, 64)
+    expected = [attention.q_proj(one), attention.k_proj(other), attention.v_proj(one), attention.k_proj(one)]
+    SharedInput([attention.q_proj, attention.k_proj, attention.v_proj], Scratch(), "qkv", hold=False).install()
+    given = [attention.q_proj(one), attention.k_proj(other), attention.v_proj(one), attention.k_proj(one)]
+    for result, wanted in zip(given, expected, strict=True):
+        torch.testing.assert_close(result, wanted)
+    first = attention.q_proj(one)
+    with torch.no_grad():
+        one.add_(1)
+    assert not torch.allclose(attention.q_proj(one), first)
+    changed = attention.k_proj(one)
+    with torch.no_grad():
+        one.sub_(1)
+    assert not torch.allclose(changed, attention.k_proj(one))
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"use_dora": True}, "a variant of LoRA"), ({"lora_bias": True}, "the adapter has a bias")],
+)
+def test_what_is_not_plain_lora_stays_pefts(tmp_path: Path, settings: dict[str, bool], why: str) -> None:
+    model = tiny_peft(tmp_path, **settings)
+    before, _ = step(model)
+    fusion = fuse(model)
+    after, _ = step(model)
+    assert (fusion.projections, fusion.norms, len(fusion.left)) == (0, 0, 14)
+    assert f"14 left to PEFT: {why}" in str(fusion)
+    assert torch.equal(before, after)
+
+
+def test_other_mlps_and_norms_are_recognised_as_such(tmp_path: Path) -> None:
+    from transformers.models.gemma.configuration_gemma import GemmaConfig
+    from transformers.models.gemma.modeling_gemma import GemmaMLP, GemmaRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+    config = GemmaConfig(hidden_size=8, intermediate_size=16)
+    assert not is_swiglu(GemmaMLP(config))  # its activation is GELU
+    assert not is_llama_norm(GemmaRMSNorm(8))  # it multiplies by 1 + weight
+    assert not is_swiglu(torch.nn.Linear(8, 8))
+    assert is_swiglu(LlamaMLP(LlamaConfig(hidden_size=64, intermediate_size=16)))
+    norm = LlamaRMSNorm(8)
+    assert not is_llama_norm(norm)  # its weight is trained
+    assert is_llama_norm(norm.requires_grad_(False))

@@ -1,7 +1,7 @@
 """The forward passes that replace those of PEFT's and transformers' modules."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -51,7 +51,9 @@ class SharedInput:
     def _compute(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         inner = x.to(self.weights.dtype)
         origin = self.scratch.origin_of(inner)
-        outputs = Projections.apply(inner, origin, self.weights, branches(self.layers), *adapter_weights(self.layers))
+        outputs: tuple[torch.Tensor, ...] = Projections.apply(  # type: ignore[no-untyped-call]  # torch has no types there
+            inner, origin, self.weights, branches(self.layers), *adapter_weights(self.layers)
+        )
         return tuple(output.to(x.dtype) for output in outputs)
 
 
@@ -69,9 +71,12 @@ def install_mlp(
             return result
         inner = x.to(gate_up.dtype)
         call = Mlp(gate_up, down, branches(layers[:2]), branches(layers[2:]), remake_gate_up)
-        return SwigluMlp.apply(inner, scratch.origin_of(inner), call, *adapter_weights(layers)).to(x.dtype)
+        output: torch.Tensor = SwigluMlp.apply(  # type: ignore[no-untyped-call]  # torch has no types there
+            inner, scratch.origin_of(inner), call, *adapter_weights(layers)
+        )
+        return output.to(x.dtype)
 
-    module.forward = forward  # type: ignore[method-assign]  # as accelerate's hooks do
+    module.forward = forward
 
 
 def frozen_weights(layers: Sequence[Any], scratch: Scratch, kind: str, hold: bool) -> FrozenWeights:
@@ -103,12 +108,17 @@ def branches(layers: Sequence[Any]) -> Branches:
 
 def install_norm(module: torch.nn.Module, scratch: Scratch, *, remake: bool) -> None:
     """Replace the forward of a norm; with ``remake``, who reads its output may make it again instead of keeping it."""
-    weight, epsilon = module.weight, module.variance_epsilon
+    plain = module.forward
+    weight, epsilon = cast(torch.Tensor, module.weight), cast(float, module.variance_epsilon)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = FrozenRmsNorm.apply(x, weight, epsilon)
+        result: torch.Tensor
+        if x.dtype != weight.dtype:  # the result's type is then the wider one's
+            result = plain(x)
+            return result
+        result = FrozenRmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch has no types there
         if remake and torch.is_grad_enabled():
             scratch.remember(result, Origin(x, weight, epsilon))
         return result
 
-    module.forward = forward  # type: ignore[method-assign]  # as accelerate's hooks do
+    module.forward = forward

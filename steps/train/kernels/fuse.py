@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 Recompute = Literal["nothing", "norms", "mlp", "layers"]
 """What the backward pass makes again instead of keeping it, each with all before it: the norms' outputs; gate and up
@@ -133,4 +134,6 @@ def _checkpoint_layers(model: "PeftModel", scratch: Scratch) -> None:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), recomputing()
 
-    model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+    base = cast("PreTrainedModel", model.get_base_model())
+    options = {"use_reentrant": False, "context_fn": contexts}
+    base.gradient_checkpointing_enable(options)  # type: ignore[no-untyped-call]  # transformers has no types there

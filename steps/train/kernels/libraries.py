@@ -1,7 +1,7 @@
 """What well-kept libraries give to a fused model, each with the reason where it is not used."""
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -13,7 +13,7 @@ def rotary(model: "PeftModel") -> str:
 
     It replaces the function of the model's module in transformers, so in every model of that architecture.
     """
-    base: PreTrainedModel = model.get_base_model()
+    base = cast("PreTrainedModel", model.get_base_model())
     kind = str(base.config.model_type)
     if next(base.parameters()).device.type != "cuda":
         return "rotary in plain torch: liger's kernel needs a GPU"
@@ -33,7 +33,7 @@ def rotary(model: "PeftModel") -> str:
 
 def attention(model: "PeftModel") -> str:
     """What the attention runs on; chosen when the model was loaded."""
-    chosen = str(model.get_base_model().config._attn_implementation)
+    chosen = str(cast("PreTrainedModel", model.get_base_model()).config._attn_implementation)
     if chosen == "flash_attention_2":
         return "flash_attention_2 over packed blocks: no mask"
     return f"attention {chosen}: a mask keeps packed examples apart, and memory grows with the square of a micro-batch"

@@ -50,14 +50,16 @@ def thin_products(x: torch.Tensor, a: Tensors, branches: Branches) -> torch.Tens
     if not branches.probability:
         return x @ stacked(a).t()
     result = x.new_empty(x.shape[0], sum(branches.ranks))
-    for part, down, seed in zip(result.split(branches.ranks, dim=1), a, branches.seeds, strict=True):
+    for part, down, seed in zip(result.split_with_sizes(branches.ranks, dim=1), a, branches.seeds, strict=True):
         torch.mm(elementwise.dropout(x, branches.probability, seed), down.t(), out=part)
     return result
 
 
 def add_branches(outputs: Tensors, thin: torch.Tensor, b: Tensors, branches: Branches) -> None:
     """Add scale_i thin_i B_i^T to each output in place."""
-    for output, part, up, scale in zip(outputs, thin.split(branches.ranks, dim=1), b, branches.scales, strict=True):
+    for output, part, up, scale in zip(
+        outputs, thin.split_with_sizes(branches.ranks, dim=1), b, branches.scales, strict=True
+    ):
         output.addmm_(part, up.t(), alpha=scale)
 
 
@@ -69,8 +71,8 @@ def thin_gradients(
     by_b = []
     for gradient, part, kept, up, scale in zip(
         gradients,
-        by_thin.split(branches.ranks, dim=1),
-        thin.split(branches.ranks, dim=1),
+        by_thin.split_with_sizes(branches.ranks, dim=1),
+        thin.split_with_sizes(branches.ranks, dim=1),
         b,
         branches.scales,
         strict=True,
@@ -85,17 +87,17 @@ def add_input_gradient(by_x: torch.Tensor, by_thin: torch.Tensor, a: Tensors, br
     if not branches.probability:
         by_x.addmm_(by_thin, stacked(a))
         return
-    for part, down, seed in zip(by_thin.split(branches.ranks, dim=1), a, branches.seeds, strict=True):
+    for part, down, seed in zip(by_thin.split_with_sizes(branches.ranks, dim=1), a, branches.seeds, strict=True):
         elementwise.add_dropped(by_x, part @ down, branches.probability, seed)
 
 
 def a_gradients(by_thin: torch.Tensor, x: torch.Tensor, branches: Branches) -> list[torch.Tensor]:
     """Gradient of each A."""
     if not branches.probability:
-        return list((by_thin.t() @ x).split(branches.ranks))
+        return list((by_thin.t() @ x).split_with_sizes(branches.ranks))
     return [
         part.t() @ elementwise.dropout(x, branches.probability, seed)
-        for part, seed in zip(by_thin.split(branches.ranks, dim=1), branches.seeds, strict=True)
+        for part, seed in zip(by_thin.split_with_sizes(branches.ranks, dim=1), branches.seeds, strict=True)
     ]
 
 
@@ -113,7 +115,7 @@ class Projections(torch.autograd.Function):
     """The function above; returns one output a projection."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # torch's signature is (ctx, *args)
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         origin: Origin | None,
@@ -125,7 +127,7 @@ class Projections(torch.autograd.Function):
         rows, count = x.reshape(-1, x.shape[-1]), len(weights.outputs)
         a, b = cast(adapter[:count], x.dtype), cast(adapter[count:], x.dtype)
         # One product a projection: attention wants each output contiguous, and at these sizes a wide one is no faster
-        outputs = [rows @ part.t() for part in weights.matrix().split(weights.outputs)]
+        outputs = [rows @ part.t() for part in weights.matrix().split_with_sizes(weights.outputs)]
         thin = thin_products(rows, a, branches)
         add_branches(outputs, thin, b, branches)
         kept = (x,) if origin is None else (origin.source, origin.weight)
@@ -135,7 +137,7 @@ class Projections(torch.autograd.Function):
         return tuple(output.view(*x.shape[:-1], -1) for output in outputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, A and B."""
         weights, branches = ctx.weights, ctx.branches
         count = len(weights.outputs)
@@ -148,7 +150,7 @@ class Projections(torch.autograd.Function):
         by_a = a_gradients(by_thin, rows, branches)
         by_x = None
         if ctx.needs_input_grad[0]:
-            first, *others = weights.matrix().split(weights.outputs)
+            first, *others = weights.matrix().split_with_sizes(weights.outputs)
             by_x = flat[0] @ first
             for gradient, part in zip(flat[1:], others, strict=True):
                 by_x.addmm_(gradient, part)

@@ -39,7 +39,7 @@ class Mlp:
 def gate_and_up(rows: torch.Tensor, thin: torch.Tensor, b: Tensors, mlp: Mlp) -> torch.Tensor:
     """Both projections side by side: [tokens, 2 * width], one wide product."""
     result = rows @ mlp.gate_up.matrix().t()
-    add_branches(result.split(mlp.gate_up.outputs, dim=1), thin, b, mlp.gate_up_branches)
+    add_branches(result.split_with_sizes(mlp.gate_up.outputs, dim=1), thin, b, mlp.gate_up_branches)
     return result
 
 
@@ -47,9 +47,7 @@ class SwigluMlp(torch.autograd.Function):
     """The function above."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # torch's signature is (ctx, *args)
-        ctx: Any, x: torch.Tensor, origin: Origin | None, mlp: Mlp, *adapter: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, origin: Origin | None, mlp: Mlp, *adapter: torch.Tensor) -> torch.Tensor:
         """``adapter``: A of gate, up and down, then B of gate, up and down."""
         rows = x.reshape(-1, x.shape[-1])
         weights = cast(adapter, x.dtype)
@@ -68,7 +66,7 @@ class SwigluMlp(torch.autograd.Function):
         return output.view(x.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, A and B."""
         mlp: Mlp = ctx.mlp
         thin, thin_down, both, *rest = ctx.saved_tensors
@@ -86,7 +84,7 @@ class SwigluMlp(torch.autograd.Function):
         del by_product, both
         by_down_a = a_gradients(by_thin_down, product, mlp.down_branches)
         del product
-        parts = by_both.split(mlp.gate_up.outputs, dim=1)
+        parts = by_both.split_with_sizes(mlp.gate_up.outputs, dim=1)
         by_thin, by_b = thin_gradients(parts, thin, b[:2], mlp.gate_up_branches)
         by_a = a_gradients(by_thin, rows, mlp.gate_up_branches)
         by_x = None

@@ -11,7 +11,7 @@ class FrozenRmsNorm(torch.autograd.Function):
     """Llama's norm; no gradient for the weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:  # type: ignore[override]  # torch: (ctx, *args)
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         """The normed input."""
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
@@ -19,7 +19,7 @@ class FrozenRmsNorm(torch.autograd.Function):
         return elementwise.rms_norm(x, weight, epsilon)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # torch: (ctx, *args)
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of x."""
         x, weight = ctx.saved_tensors
         return elementwise.rms_norm_backward(gradient.contiguous(), x, weight, ctx.epsilon), None, None

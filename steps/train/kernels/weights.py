@@ -63,6 +63,6 @@ class FrozenWeights:
         return buffer if there else self._fill(buffer)
 
     def _fill(self, out: torch.Tensor) -> torch.Tensor:
-        for layer, rows in zip(self.layers, out.split(self.outputs), strict=True):
+        for layer, rows in zip(self.layers, out.split_with_sizes(self.outputs), strict=True):
             elementwise.dequantise(layer.weight, rows)
         return out
