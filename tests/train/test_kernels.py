@@ -6,16 +6,21 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, set_seed
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.quantize.device import describe_device
-from steps.quantize.load import keep_trainable
+from steps.quantize.load import keep_trainable, load_quantized
+from steps.tokenizer import load_tokenizer
 from steps.train.kernels import elementwise
 from steps.train.kernels.forwards import SharedInput
 from steps.train.kernels.fuse import Fusion, Recompute, fuse
 from steps.train.kernels.recognise import is_llama_norm, is_swiglu
 from steps.train.kernels.weights import Scratch
 from steps.train.params import SEVEN_PROJECTIONS
+from tests.tiny_run import TinyRun
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 """Allowed difference, as a share of the norm: a few roundings of the type."""
@@ -228,7 +233,7 @@ def test_fewer_bytes_are_kept_than_by_peft(tmp_path: Path) -> None:
     """What autograd keeps between the passes, weights aside, falls with every step of recomputation."""
     sizes = []
     for recompute in (None, "nothing", "norms", "mlp", "layers"):
-        model = tiny_peft(tmp_path)
+        model = tiny_peft(tmp_path, lora_dropout=0.1)
         if recompute is not None:
             fuse(model, recompute=recompute)  # type: ignore[arg-type]  # a tuple of literals
         sizes.append(kept_bytes(model))
@@ -254,17 +259,23 @@ def kept_bytes(model: PeftModel) -> int:
     return sum(kept.values())
 
 
-def test_checkpointing_dequantises_no_more_than_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recomputed layer's weights are still there in its backward pass; so are the last layer's after the forward."""
+@pytest.mark.parametrize(
+    ("recompute", "matrices"),
+    [
+        ("nothing", 14 + 4),  # backward: the last layer's are still there; the first q, k, v have no input's gradient
+        ("layers", 14 + 7),  # a recomputed layer's are still there in its backward pass
+    ],
+)
+def test_how_often_weights_are_dequantised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute: Recompute, matrices: int
+) -> None:
     calls: list[object] = []
     plain = elementwise.dequantise
     monkeypatch.setattr(elementwise, "dequantise", lambda weight, out: (calls.append(weight), plain(weight, out)))
-    for recompute in ("nothing", "layers"):
-        model = tiny_peft(tmp_path)
-        fuse(model, recompute=recompute)  # type: ignore[arg-type]  # a tuple of literals
-        calls.clear()
-        step(model)
-        assert len(calls) == 14 + 7
+    model = tiny_peft(tmp_path)
+    fuse(model, recompute=recompute)
+    step(model)
+    assert len(calls) == matrices
 
 
 def test_without_the_adapter_the_base_answers(tmp_path: Path) -> None:
@@ -325,3 +336,82 @@ def test_other_mlps_and_norms_are_recognised_as_such(tmp_path: Path) -> None:
     norm = LlamaRMSNorm(8)
     assert not is_llama_norm(norm)  # its weight is trained
     assert is_llama_norm(norm.requires_grad_(False))
+
+
+class TestTraining:
+    """Through TRL's trainer and collator, on packed blocks."""
+
+    def test_the_loss_curve_is_that_of_the_plain_path(self, tiny_run: TinyRun, tmp_path: Path) -> None:
+        plain, _ = trained(tiny_run, tmp_path, None)
+        assert plain[0] - plain[-1] > 0.2  # there is a curve
+        for recompute in ("nothing", "norms", "mlp", "layers"):
+            losses, _ = trained(tiny_run, tmp_path, recompute)
+            assert losses == pytest.approx(plain, abs=CURVE)
+
+    def test_the_adapter_is_saved_in_pefts_layout(self, tiny_run: TinyRun, tmp_path: Path) -> None:
+        _, plain = trained(tiny_run, tmp_path, None)
+        _, fused = trained(tiny_run, tmp_path, "norms")
+        plain.save_pretrained(str(tmp_path / "plain"))
+        fused.save_pretrained(str(tmp_path / "fused"))
+        names = [set(load_file(tmp_path / kind / "adapter_model.safetensors")) for kind in ("plain", "fused")]
+        assert names[0] == names[1]
+        assert {path.name for path in (tmp_path / "plain").iterdir()} == {
+            path.name for path in (tmp_path / "fused").iterdir()
+        }
+        device = describe_device("float32", "sdpa")
+        loaded = PeftModel.from_pretrained(load_quantized(tiny_run.model, device), str(tmp_path / "fused")).eval()
+        ids = torch.tensor([tiny_run.blocks["train"][0]["input_ids"]], device=loaded.device)
+        with torch.no_grad():
+            expected = fused.eval()(input_ids=ids).logits
+            torch.testing.assert_close(loaded(input_ids=ids).logits, expected, rtol=1e-3, atol=1e-3)
+
+    def test_trained_twice_is_equal_to_the_bit(self, tiny_run: TinyRun, tmp_path: Path) -> None:
+        first, second = (trained(tiny_run, tmp_path, "layers", dropout=0.1, steps=3)[1] for _ in range(2))
+        other = dict(second.named_parameters())
+        assert all(torch.equal(weight, other[name]) for name, weight in first.named_parameters())
+
+
+CURVE = 2e-3
+"""Nats: by so much two curves of ten steps in float32 may differ, since roundings add up from step to step."""
+
+
+def trained(
+    run: TinyRun, folder: Path, recompute: Recompute | None, dropout: float = 0.0, steps: int = 10
+) -> tuple[list[float], PeftModel]:
+    """Loss of each step, and the model; fused unless ``recompute`` is None."""
+    set_seed(1)
+    device = describe_device("float32", "sdpa")
+    config = SFTConfig(
+        output_dir=str(folder / "trainer"),
+        max_steps=steps,
+        per_device_train_batch_size=2,
+        learning_rate=5e-3,
+        lr_scheduler_type="constant",
+        bf16=False,
+        use_cpu=device.kind == "cpu",
+        gradient_checkpointing=False,
+        save_strategy="no",
+        logging_steps=1,
+        disable_tqdm=True,
+        report_to="none",
+        max_length=None,
+        padding_free=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = SFTTrainer(
+        model=load_quantized(run.model, device),
+        args=config,
+        train_dataset=run.blocks["train"],
+        processing_class=load_tokenizer(run.tokenizer),
+        peft_config=LoraConfig(
+            r=8, lora_alpha=16, lora_dropout=dropout, target_modules=list(SEVEN_PROJECTIONS), task_type="CAUSAL_LM"
+        ),
+    )
+    model: PeftModel = trainer.model
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if recompute is not None:
+        assert fuse(model, recompute=recompute).left == {}
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], model
