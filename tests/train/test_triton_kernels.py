@@ -1,12 +1,18 @@
-"""Every Triton kernel computes what its plain-torch twin computes; on a GPU, or in Triton's interpreter without one."""
+"""Every Triton kernel computes what its plain-torch twin computes: on a GPU, or in Triton's interpreter without one.
+
+The interpreter is chosen when triton is first imported: run this file alone, or with TRITON_INTERPRET=1.
+"""
 
 import os
+import sys
 
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+    if "triton" in sys.modules:
+        pytest.skip("triton was imported before, and not as its interpreter", allow_module_level=True)
+    os.environ["TRITON_INTERPRET"] = "1"
 
 pytest.importorskip("triton")
 
@@ -39,8 +45,12 @@ class TestTwins:
         packed, state = bnb.quantize_4bit(weight, compress_statistics=True, quant_type="nf4")
         parameter = torch.nn.Parameter(packed, requires_grad=False)
         parameter.quant_state = state  # type: ignore[attr-defined]  # as bitsandbytes' Params4bit has it
-        out, expected = torch.full_like(weight, torch.nan), torch.empty_like(weight)
+        wide = draw(shape[0] + 3, shape[1] + 16, dtype=dtype, seed=1)  # rows with a stride, as in a margin
+        around = wide.clone()
+        out, expected = wide[: shape[0], : shape[1]], torch.empty_like(weight)
         triton_kernels.dequantise_nf4(packed, state, out)
+        assert torch.equal(wide[shape[0] :], around[shape[0] :])
+        assert torch.equal(wide[:, shape[1] :], around[:, shape[1] :])
         elementwise.dequantise(parameter, expected)
         torch.testing.assert_close(out, expected, rtol=1e-6 if dtype == torch.float32 else 8e-3, atol=0)
         assert float((out != expected).float().mean()) < 0.02
@@ -48,18 +58,20 @@ class TestTwins:
     @pytest.mark.parametrize("width", [8, 1500])
     def test_swiglu(self, dtype: torch.dtype, width: int) -> None:
         gate_up, gradient = draw(5, 2 * width, dtype=dtype), draw(5, width, dtype=dtype, seed=1)
-        torch.testing.assert_close(triton_kernels.swiglu(gate_up), elementwise.swiglu(gate_up))
-        for one, other in zip(
-            triton_kernels.swiglu_backward(gradient, gate_up),
-            elementwise.swiglu_backward(gradient, gate_up),
-            strict=True,
-        ):
-            torch.testing.assert_close(one, other)
+        product, expected = triton_kernels.swiglu(gate_up, margin=4), elementwise.swiglu(gate_up, margin=4)
+        assert product.shape == expected.shape == (5, width + 4)
+        torch.testing.assert_close(product[:, :width], expected[:, :width])
+        by_both, again = triton_kernels.swiglu_backward(gradient, gate_up, margin=4)
+        expected_by_both, expected_again = elementwise.swiglu_backward(gradient, gate_up, margin=4)
+        assert by_both.shape == expected_by_both.shape == (5, 2 * width + 4)
+        torch.testing.assert_close(by_both[:, : 2 * width], expected_by_both[:, : 2 * width])
+        torch.testing.assert_close(again, expected_again)
 
     @pytest.mark.parametrize("width", [64, 100])
     def test_rms_norm(self, dtype: torch.dtype, width: int) -> None:
         x, weight, gradient = (draw(n, width, dtype=dtype, seed=n) for n in (7, 1, 7))
         weight = weight[0]
+        x, gradient = x.t().contiguous().t(), gradient.t().contiguous().t()  # not contiguous
         torch.testing.assert_close(triton_kernels.rms_norm(x, weight, 1e-5), elementwise.rms_norm(x, weight, 1e-5))
         torch.testing.assert_close(
             triton_kernels.rms_norm_backward(gradient, x, weight, 1e-5),
@@ -71,6 +83,10 @@ class TestTwins:
         x, total = draw(9, 300, dtype=dtype), draw(9, 300, dtype=dtype, seed=1)
         torch.testing.assert_close(
             triton_kernels.dropout(x, 0.1, seed), elementwise.dropout(x, 0.1, seed), rtol=1e-2, atol=0
+        )
+        part = x[:, :200]  # rows with a stride
+        torch.testing.assert_close(
+            triton_kernels.dropout(part, 0.1, seed), elementwise.dropout(part, 0.1, seed), rtol=1e-2, atol=0
         )
         one, other = total.clone(), total.clone()
         triton_kernels.add_dropped(one, x, 0.1, seed)

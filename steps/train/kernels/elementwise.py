@@ -17,9 +17,10 @@ def triton_runs(tensor: torch.Tensor) -> bool:
 
 
 def dequantise(weight: Any, out: torch.Tensor) -> None:
-    """Write a bitsandbytes 4-bit weight into ``out`` [outputs, inputs], in its type."""
+    """Write a bitsandbytes 4-bit weight into ``out`` [outputs, inputs], in its type; rows may have a stride."""
     state = weight.quant_state
-    if triton_runs(out) and state.nested and state.quant_type == "nf4" and state.state2.blocksize == 256:
+    whole = out.shape[1] % state.blocksize == 0  # no quantisation block runs on into the next row
+    if triton_runs(out) and whole and state.nested and state.quant_type == "nf4" and state.state2.blocksize == 256:
         from steps.train.kernels import triton_kernels
 
         triton_kernels.dequantise_nf4(weight.data, state, out)
@@ -67,27 +68,30 @@ def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float,
     total += gradient * kept(gradient.shape, probability, seed, gradient.device) * (1 / (1 - probability))
 
 
-def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up for gate and up side by side: [tokens, 2 * width] -> [tokens, width]."""
+def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
+    """silu(gate) * up for gate and up side by side: [tokens, 2 * width] -> [tokens, width + margin], margin unset."""
     if triton_runs(gate_up):
         from steps.train.kernels import triton_kernels
 
-        return triton_kernels.swiglu(gate_up)
+        return triton_kernels.swiglu(gate_up, margin)
     gate, up = gate_up.chunk(2, dim=1)
-    return torch.nn.functional.silu(gate) * up
+    result = gate.new_empty(gate.shape[0], gate.shape[1] + margin)
+    torch.mul(torch.nn.functional.silu(gate), up, out=result[:, : gate.shape[1]])
+    return result
 
 
-def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient of gate and up side by side, and ``swiglu(gate_up)`` made again in the same pass."""
+def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient of gate and up side by side with an unset margin, and silu(gate) * up made again in the same pass."""
     if triton_runs(gate_up):
         from steps.train.kernels import triton_kernels
 
-        return triton_kernels.swiglu_backward(gradient, gate_up)
+        return triton_kernels.swiglu_backward(gradient, gate_up, margin)
     gate, up = gate_up.chunk(2, dim=1)
     sigmoid = torch.sigmoid(gate.float())
     silu = (gate * sigmoid).to(gate.dtype)
     by_gate = gradient.float() * up * sigmoid * (1 + gate * (1 - sigmoid))
-    return torch.cat([by_gate.to(gate.dtype), gradient * silu], dim=1), silu * up
+    rest = gate.new_empty(gate.shape[0], margin)
+    return torch.cat([by_gate.to(gate.dtype), gradient * silu, rest], dim=1), silu * up
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:

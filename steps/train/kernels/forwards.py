@@ -62,8 +62,11 @@ def install_mlp(
 ) -> None:
     """Replace the forward of a SwiGLU MLP with the LoRA layers gate, up and down."""
     plain = module.forward
-    gate_up = frozen_weights(layers[:2], scratch, "gate_up", hold)
-    down = frozen_weights(layers[2:], scratch, "down", hold)
+    names = [layer.active_adapters[0] for layer in layers]
+    ranks = [layer.r[name] for layer, name in zip(layers, names, strict=True)]
+    # Layers share memory only where their ranks are the same: the zeros between the B stay where they are
+    gate_up = frozen_weights(layers[:2], scratch, f"gate_up {ranks[:2]}", hold, margin=sum(ranks[:2]))
+    down = frozen_weights(layers[2:], scratch, f"down {ranks[2]}", hold, margin=ranks[2])
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         if any(layer.disable_adapters or layer.merged for layer in layers):
@@ -79,10 +82,10 @@ def install_mlp(
     module.forward = forward
 
 
-def frozen_weights(layers: Sequence[Any], scratch: Scratch, kind: str, hold: bool) -> FrozenWeights:
+def frozen_weights(layers: Sequence[Any], scratch: Scratch, kind: str, hold: bool, margin: int = 0) -> FrozenWeights:
     """The base weights of LoRA layers."""
     base = [layer.base_layer for layer in layers]
-    return FrozenWeights(base, base[0].compute_dtype, scratch, kind, held=hold)
+    return FrozenWeights(base, base[0].compute_dtype, scratch, kind, held=hold, margin=margin)
 
 
 def adapter_weights(layers: Sequence[Any]) -> list[torch.Tensor]:

@@ -13,7 +13,6 @@ class FrozenRmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         """The normed input."""
-        x = x.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.epsilon = epsilon
         return elementwise.rms_norm(x, weight, epsilon)
@@ -22,4 +21,4 @@ class FrozenRmsNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of x."""
         x, weight = ctx.saved_tensors
-        return elementwise.rms_norm_backward(gradient.contiguous(), x, weight, ctx.epsilon), None, None
+        return elementwise.rms_norm_backward(gradient, x, weight, ctx.epsilon), None, None

@@ -28,7 +28,9 @@ def _dequantise_nf4(
     offset,
     code,
     out,
+    stride,
     blocks,
+    blocks_of_row,
     BYTES: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -41,7 +43,8 @@ def _dequantise_nf4(
     pair = tl.load(packed + at, mask=inside[:, None], other=0).to(tl.int32)
     first = (tl.load(code + (pair >> 4)) * scale).to(out.dtype.element_ty)
     other = (tl.load(code + (pair & 15)) * scale).to(out.dtype.element_ty)
-    to = row[:, None] * (2 * BYTES) + tl.arange(0, 2 * BYTES)[None, :]
+    start = (row // blocks_of_row) * stride + (row % blocks_of_row) * (2 * BYTES)
+    to = start[:, None] + tl.arange(0, 2 * BYTES)[None, :]
     tl.store(out + to, tl.interleave(first, other), mask=inside[:, None])
 
 
@@ -56,7 +59,9 @@ def dequantise_nf4(packed: torch.Tensor, state: Any, out: torch.Tensor) -> None:
         state.offset,
         state.code,
         out,
+        out.stride(0),
         blocks,
+        out.shape[1] // state.blocksize,
         BYTES=state.blocksize // 2,
         ROWS=QUANTISED_ROWS,
     )
@@ -72,10 +77,12 @@ def _kept(position, seed, threshold):
 
 
 @triton.jit(do_not_specialize=["seed", "threshold"])
-def _dropout(x, out, count, seed, threshold, scale, ADD: tl.constexpr, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+def _dropout(x, out, width, stride, seed, threshold, scale, ADD: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < width
+    value = tl.load(x + row * stride + column, mask=inside, other=0.0).to(tl.float32)
+    at = row * width + column
     value = tl.where(_kept(at, seed, threshold), value * scale, 0.0)
     if ADD:
         value += tl.load(out + at, mask=inside, other=0.0).to(tl.float32)
@@ -83,14 +90,16 @@ def _dropout(x, out, count, seed, threshold, scale, ADD: tl.constexpr, BLOCK: tl
 
 
 def _run_dropout(x: torch.Tensor, out: torch.Tensor, probability: float, seed: int, add: bool) -> None:
-    count = x.numel()
+    """Rows of ``x`` may have a stride; ``out`` is contiguous."""
+    rows, width = x.shape
     threshold = round(probability * elementwise.DRAWS)
-    _dropout[(triton.cdiv(count, WIDE),)](x, out, count, seed, threshold, 1 / (1 - probability), ADD=add, BLOCK=WIDE)
+    scale = 1 / (1 - probability)
+    _dropout[(rows, triton.cdiv(width, WIDE))](x, out, width, x.stride(0), seed, threshold, scale, ADD=add, BLOCK=WIDE)
 
 
 def dropout(x: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
     """See elementwise.dropout."""
-    out = torch.empty_like(x)
+    out = x.new_empty(x.shape)
     _run_dropout(x, out, probability, seed, add=False)
     return out
 
@@ -101,7 +110,7 @@ def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float,
 
 
 @triton.jit
-def _swiglu(gate_up, out, width, BLOCK: tl.constexpr):
+def _swiglu(gate_up, out, width, stride, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
@@ -109,19 +118,19 @@ def _swiglu(gate_up, out, width, BLOCK: tl.constexpr):
     up = tl.load(gate_up + row * 2 * width + width + column, mask=inside, other=0.0)
     wide = gate.to(tl.float32)
     silu = (wide * tl.sigmoid(wide)).to(gate.dtype)
-    tl.store(out + row * width + column, silu * up, mask=inside)
+    tl.store(out + row * stride + column, silu * up, mask=inside)
 
 
-def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
     """See elementwise.swiglu."""
     tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out = torch.empty(tokens, width, dtype=gate_up.dtype, device=gate_up.device)
-    _swiglu[(tokens, triton.cdiv(width, WIDE))](gate_up, out, width, BLOCK=WIDE)
+    out = gate_up.new_empty(tokens, width + margin)
+    _swiglu[(tokens, triton.cdiv(width, WIDE))](gate_up, out, width, width + margin, BLOCK=WIDE)
     return out
 
 
 @triton.jit
-def _swiglu_backward(gradient, gate_up, by_gate_up, out, width, BLOCK: tl.constexpr):
+def _swiglu_backward(gradient, gate_up, by_gate_up, out, width, stride, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
@@ -132,16 +141,17 @@ def _swiglu_backward(gradient, gate_up, by_gate_up, out, width, BLOCK: tl.conste
     sigmoid = tl.sigmoid(wide)
     silu = (wide * sigmoid).to(gate.dtype)
     by_gate = slope.to(tl.float32) * up.to(tl.float32) * sigmoid * (1 + wide * (1 - sigmoid))
-    tl.store(by_gate_up + row * 2 * width + column, by_gate.to(gate.dtype), mask=inside)
-    tl.store(by_gate_up + row * 2 * width + width + column, slope * silu, mask=inside)
+    tl.store(by_gate_up + row * stride + column, by_gate.to(gate.dtype), mask=inside)
+    tl.store(by_gate_up + row * stride + width + column, slope * silu, mask=inside)
     tl.store(out + row * width + column, silu * up, mask=inside)
 
 
-def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
     """See elementwise.swiglu_backward."""
     tokens, width = gradient.shape
-    by_gate_up, out = torch.empty_like(gate_up), torch.empty_like(gradient)
-    _swiglu_backward[(tokens, triton.cdiv(width, WIDE))](gradient, gate_up, by_gate_up, out, width, BLOCK=WIDE)
+    stride = 2 * width + margin
+    by_gate_up, out = gate_up.new_empty(tokens, stride), torch.empty_like(gradient)
+    _swiglu_backward[(tokens, triton.cdiv(width, WIDE))](gradient, gate_up, by_gate_up, out, width, stride, BLOCK=WIDE)
     return by_gate_up, out
 
 
@@ -159,6 +169,7 @@ def _rms_norm(x, weight, out, width, epsilon, BLOCK: tl.constexpr):
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """See elementwise.rms_norm."""
+    x = x.contiguous()
     width = x.shape[-1]
     out = torch.empty_like(x)
     _rms_norm[(x.numel() // width,)](x, weight, out, width, epsilon, BLOCK=triton.next_power_of_2(width), num_warps=8)
@@ -181,6 +192,7 @@ def _rms_norm_backward(gradient, x, weight, out, width, epsilon, BLOCK: tl.const
 
 def rms_norm_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """See elementwise.rms_norm_backward."""
+    gradient, x = gradient.contiguous(), x.contiguous()
     width = x.shape[-1]
     out = torch.empty_like(x)
     _rms_norm_backward[(x.numel() // width,)](

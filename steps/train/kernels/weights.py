@@ -30,21 +30,32 @@ class Scratch:
         known, self._made = self._made, None
         return known[1] if known is not None and known[0] is tensor else None
 
-    def claim(self, kind: str, owner: "FrozenWeights") -> tuple[torch.Tensor, bool]:
-        """The buffer for ``owner``'s weights, and whether they are in it already."""
+    def buffer(self, kind: str, owner: "FrozenWeights") -> tuple[torch.Tensor, bool]:
+        """Memory for ``owner``'s weights, and whether they are in it already."""
         buffer = self._buffers.get(kind)
-        if buffer is None or buffer.dtype != owner.dtype or buffer.numel() < owner.numel:
-            buffer = torch.empty(owner.numel, dtype=owner.dtype, device=owner.device)
+        if buffer is None or buffer.dtype != owner.dtype or buffer.shape != owner.extended_shape:
+            buffer = torch.zeros(owner.extended_shape, dtype=owner.dtype, device=owner.device)
             self._buffers[kind], self._holds[kind] = buffer, None
-        there = self._holds[kind] is owner
+        return buffer, self._holds[kind] is owner
+
+    def filled(self, kind: str, owner: "FrozenWeights") -> None:
+        """Note whose weights the memory holds now."""
         self._holds[kind] = owner
-        return buffer[: owner.numel].view(owner.shape), there
 
 
 class FrozenWeights:
-    """The weights of 4-bit layers that read the same input, stacked: [sum of their outputs, inputs]."""
+    """The weights of 4-bit layers that read the same input, stacked: [sum of their outputs, inputs].
 
-    def __init__(self, layers: Sequence[Any], dtype: torch.dtype, scratch: Scratch, kind: str, *, held: bool) -> None:
+    With a margin they lie in a larger matrix, in which the LoRA weights find place beside and below them:
+
+        W | B
+        --+--
+        A | 0
+    """
+
+    def __init__(
+        self, layers: Sequence[Any], dtype: torch.dtype, scratch: Scratch, kind: str, *, held: bool, margin: int = 0
+    ) -> None:
         self.layers = layers
         self.dtype = dtype
         self.scratch = scratch
@@ -52,17 +63,27 @@ class FrozenWeights:
         self.device = layers[0].weight.device
         self.outputs = [layer.out_features for layer in layers]
         self.shape = (sum(self.outputs), layers[0].in_features)
-        self.numel = self.shape[0] * self.shape[1]
-        self._held = self._fill(torch.empty(self.shape, dtype=dtype, device=self.device)) if held else None
+        self.extended_shape = torch.Size((self.shape[0] + margin, self.shape[1] + margin))
+        self._held: torch.Tensor | None = None
+        if held:
+            self._held = torch.zeros(self.extended_shape, dtype=dtype, device=self.device)
+            self._fill(self._held)
 
-    def matrix(self) -> torch.Tensor:
-        """The stacked weights; valid until another group of the same kind asks for its own."""
+    def extended(self) -> torch.Tensor:
+        """The weights with their margin; valid until another group of the same kind asks for its own."""
         if self._held is not None:
             return self._held
-        buffer, there = self.scratch.claim(self.kind, self)
-        return buffer if there else self._fill(buffer)
+        buffer, there = self.scratch.buffer(self.kind, self)
+        if not there:
+            self._fill(buffer)
+            self.scratch.filled(self.kind, self)
+        return buffer
 
-    def _fill(self, out: torch.Tensor) -> torch.Tensor:
-        for layer, rows in zip(self.layers, out.split_with_sizes(self.outputs), strict=True):
+    def matrix(self) -> torch.Tensor:
+        """The weights alone."""
+        return self.extended()[: self.shape[0], : self.shape[1]]
+
+    def _fill(self, out: torch.Tensor) -> None:
+        weights = out[: self.shape[0], : self.shape[1]]
+        for layer, rows in zip(self.layers, weights.split_with_sizes(self.outputs), strict=True):
             elementwise.dequantise(layer.weight, rows)
-        return out
