@@ -14,11 +14,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 from steps.quantize.device import describe_device
 from steps.quantize.load import keep_trainable, load_quantized
 from steps.tokenizer import load_tokenizer
-from steps.train.kernels import elementwise
+from steps.train.kernels import elementwise, mlp
 from steps.train.kernels.forwards import SharedInput
 from steps.train.kernels.fuse import Fusion, Recompute, fuse
 from steps.train.kernels.recognise import is_llama_norm, is_swiglu
-from steps.train.kernels.weights import Scratch
+from steps.train.kernels.weights import FrozenWeights, Scratch
 from steps.train.params import SEVEN_PROJECTIONS
 from tests.tiny_run import TinyRun
 
@@ -290,6 +290,23 @@ def test_how_often_weights_are_dequantised(
     fuse(model, recompute=recompute)
     step(model)
     assert len(calls) == matrices
+
+
+def test_a_recomputed_layer_leaves_out_what_nothing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each: gate and up recomputed, the product of `down` in the forward pass alone."""
+    made: list[str] = []
+    plain = mlp.with_branches
+
+    def noted(weights: FrozenWeights, *rest: Any) -> torch.Tensor:
+        made.append(weights.kind.split()[0])
+        return plain(weights, *rest)
+
+    monkeypatch.setattr(mlp, "with_branches", noted)
+    model = tiny_peft(tmp_path)
+    fuse(model, recompute="layers")
+    step(model)
+    forward, recomputed, backward = ["gate_up", "down"], ["gate_up"], ["down", "gate_up"]
+    assert made == forward * 2 + (recomputed + backward) * 2
 
 
 def test_without_the_adapter_the_base_answers(tmp_path: Path) -> None:

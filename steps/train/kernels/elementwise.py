@@ -9,11 +9,12 @@ _FIBONACCI = -1640531535  # 0x9E3779B1, the odd number nearest to 2^32 / golden 
 _MIX = (-2048144789, -1028477387)  # 0x85EBCA6B and 0xC2B2AE35, the finaliser of MurmurHash3
 DRAWS = 1 << 24
 """Number of values that a dropout draw can take."""
+_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def triton_runs(tensor: torch.Tensor) -> bool:
     """Whether this tensor's device runs the Triton kernels."""
-    return tensor.is_cuda and importlib.util.find_spec("triton") is not None
+    return _TRITON and tensor.is_cuda
 
 
 def dequantise(weight: Any, out: torch.Tensor) -> None:
