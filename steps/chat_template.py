@@ -19,10 +19,11 @@ PROBE = "probe-of-the-template"
 
 @dataclass(frozen=True)
 class Template:
-    """The tokenizer with its chat template, which alone renders prompts, and what follows from both."""
+    """The tokenizer with its chat template, which renders prompts, and what follows from both."""
 
     name: str
     tokenizer: "PreTrainedTokenizerBase"
+    frame: tuple[str, str] | None  # text around an instruction, None where the template may change the instruction
     before_answer: str  # text between the prompt and the answer
     after_answer: str  # text between the answer and the end token
     closing: str  # text after an instruction that ends it, "" where a special token does
@@ -34,7 +35,13 @@ class Template:
         return _refused(self.tokenizer, self.closing)
 
     def prompts(self, instructions: list[str]) -> list[str]:
-        """Everything that comes before each answer, as a server renders it."""
+        """Everything that comes before each answer, as a server renders it.
+
+        Jinja takes 40 microseconds a prompt; a template that puts an instruction in as it is, is rendered once.
+        """
+        if self.frame:
+            before, after = self.frame
+            return [f"{before}{instruction}{after}" for instruction in instructions]
         chats = [[{"role": "user", "content": instruction}] for instruction in instructions]
         return _render(self.tokenizer, chats, prompt=True)
 
@@ -83,7 +90,9 @@ def _bind_text(text: TemplateText, system: str, tokenizer: "PreTrainedTokenizerB
     closing = _closing(text.prompt.split("{instruction}")[1].replace("{eos}", eos), tokenizer)
     conversation = _conversation(text, system, begin_token(tokenizer), eos)
     tokenizer.chat_template = _guard(_refused(tokenizer, closing)) + conversation
-    return Template(text.name, tokenizer, before, after, closing, text.markers)
+    (probe,) = _render(tokenizer, [[{"role": "user", "content": PROBE}]], prompt=True)
+    start, _, end = probe.partition(PROBE)
+    return Template(text.name, tokenizer, (start, end), before, after, closing, text.markers)
 
 
 def _bind_own(system: str | None, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Template:
@@ -102,7 +111,7 @@ def _bind_own(system: str | None, tokenizer: "PreTrainedTokenizerBase", folder: 
     before, _, rest = answer.partition(PROBE)
     closing = _closing(prompt.partition(PROBE)[2], tokenizer)
     tokenizer.chat_template = _guard(_refused(tokenizer, closing)) + own
-    return Template(MODEL, tokenizer, before, rest[: end.start()], closing, (closing.strip(),) if closing else ())
+    return Template(MODEL, tokenizer, None, before, rest[: end.start()], closing, (closing.strip(),) if closing else ())
 
 
 def _render(tokenizer: "PreTrainedTokenizerBase", chats: list[list[dict[str, str]]], *, prompt: bool) -> list[str]:

@@ -42,25 +42,15 @@ def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output
     require_integers(describe_hardware(), quantization)
     device = describe_device(quantization.compute_dtype, key="parameters.quantization.compute_dtype")
     source = stored_model(lock)
-    copied = lock.quantization is not None or quantization.kind == "none"
-    share = 1.0 if copied else STORED_SHARE[quantization.kind]
-    require_space(output, int(weight_bytes(source) * share), "the base model as it is trained on")
-    if copied:
-        _copy(lock, source, output)
-        model = _load(output, device, "auto", lock)
-    else:
-        model = _load(source, device, device.dtype, lock, quantization_config=_bitsandbytes(quantization, device))
+    model = _store(lock, source, quantization, device, output)
     layers = quantized_layers(model)
     if not layers and quantization.kind != "none":
         raise ModelError(
             f"parameters.quantization.kind: {lock.name} has no linear layer to quantise in {quantization.kind}; "
             "set kind: none"
         )
-    if not copied:
-        model.save_pretrained(output)
     write_provenance(output, base_model=lock, quantization=quantization)
-    parameters = model.num_parameters()
-    stored = lock.quantization
+    parameters, stored = model.num_parameters(), lock.quantization
     return QuantizationReport(
         model=lock.name,
         kind=quantization.kind,
@@ -75,6 +65,21 @@ def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output
         relative_error=None if stored else _relative_error(source, layers),
         seconds=time.monotonic() - start,
     )
+
+
+def _store(
+    lock: ModelLock, source: Path, quantization: QuantizationParameters, device: Device, output: Path
+) -> "PreTrainedModel":
+    """Write the model into ``output`` and give it as it is there."""
+    copied = lock.quantization is not None or quantization.kind == "none"
+    share = 1.0 if copied else STORED_SHARE[quantization.kind]
+    require_space(output, int(weight_bytes(source) * share), "the base model as it is trained on")
+    if copied:
+        _copy(lock, source, output)
+        return _load(output, device, "auto", lock)
+    model = _load(source, device, device.dtype, lock, quantization_config=_bitsandbytes(quantization, device))
+    model.save_pretrained(output)
+    return model
 
 
 def weight_bytes(folder: Path) -> int:

@@ -56,14 +56,15 @@ def test_a_trained_row_has_the_control_tokens_of_its_template_alone(
 
 @given(instruction=TEXTS, completion=TEXTS)
 @settings(max_examples=100, deadline=None)
-def test_what_is_left_out_of_training_is_refused_when_served(
+def test_a_chat_is_rendered_as_it_was_trained_or_refused_as_it_was_left_out(
     encoder: Encoder, instruction: str, completion: str
 ) -> None:
     chat = [{"role": "user", "content": instruction}, {"role": "assistant", "content": completion}]
     tokenizer: Any = encoder.template.tokenizer
     if encode(encoder, instruction, completion):
-        served = tokenizer.apply_chat_template(chat, tokenize=False)
-        assert served.startswith(encoder.template.prompts([instruction])[0])
+        prompt = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
+        assert prompt == encoder.template.prompts([instruction])[0]
+        assert tokenizer.apply_chat_template(chat, tokenize=False).startswith(prompt)
     else:
         with pytest.raises(TemplateError, match="could end a turn"):
             tokenizer.apply_chat_template(chat)
