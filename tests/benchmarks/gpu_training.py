@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 BLOCK = 512
 SHAPES = {
@@ -28,6 +28,7 @@ SHAPES = {
     "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 2},
 }
 WORDS = 32000
+RECOMPUTE = ("nothing", "norms", "mlp", "layers")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ def parse_plan(line: str) -> Plan:
     unknown = values.keys() - types.keys()
     if unknown:
         raise SystemExit(f"plan {label}: unknown {', '.join(sorted(unknown))}; known: {', '.join(types)}")
-    return Plan(label=label, **{name: types[name](value) for name, value in values.items()})
+    plan = Plan(label=label, **{name: types[name](value) for name, value in values.items()})
+    if plan.recompute not in RECOMPUTE:
+        raise SystemExit(f"plan {label}: recompute is one of {', '.join(RECOMPUTE)}")
+    return plan
 
 
 def make_model(folder: Path, shape: str) -> Path:
@@ -81,10 +85,11 @@ def make_model(folder: Path, shape: str) -> Path:
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = LlamaForCausalLM(config)
     model.save_pretrained(base)
+    tokenizer().save_pretrained(base)  # other tools ask for one
     torch.set_default_dtype(torch.float32)
     del model
     made = time.monotonic()
-    files = {path.name: "not hashed" for path in base.iterdir()}
+    files = {path.name: "not hashed" for path in base.glob("*.safetensors")}
     quantize_model(ModelLock(name=shape, folder=str(base), files=files), QuantizationParameters(), quantized)
     print(f"made the model in {made - start:.0f} s, quantised it in {time.monotonic() - made:.0f} s", flush=True)
     return quantized
@@ -121,8 +126,8 @@ def tokenizer() -> Any:
     )
 
 
-def make_trainer(plan: Plan, model_folder: Path, steps: int) -> Any:
-    """TRL's trainer on the plan's model; fused where the plan says so."""
+def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
+    """TRL's trainer on the plan's model, fused where the plan says so, and what was fused."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import set_seed
@@ -176,9 +181,10 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> Any:
             task_type="CAUSAL_LM",
         ),
     )
-    if plan.fused:
-        print(fuse(trainer.model, recompute=plan.recompute, hold=bool(plan.hold)), file=sys.stderr)  # type: ignore[arg-type]  # text from the command line
-    return trainer
+    if not plan.fused:
+        return trainer, "plain"
+    fusion = fuse(cast(Any, trainer.model), recompute=cast(Any, plan.recompute), hold=bool(plan.hold))
+    return trainer, str(fusion)
 
 
 def measure(plan: Plan, model_folder: Path, steps: int, warm_up: int) -> dict[str, Any]:
@@ -187,7 +193,7 @@ def measure(plan: Plan, model_folder: Path, steps: int, warm_up: int) -> dict[st
     from gpu_clock import Clock  # type: ignore[import-not-found]  # beside this file, which runs as a script
 
     start = time.monotonic()
-    trainer = make_trainer(plan, model_folder, steps)
+    trainer, fusion = make_trainer(plan, model_folder, steps)
     loaded = time.monotonic() - start
     clock = Clock(warm_up, steps, profiled=bool(plan.profile))
     trainer.add_callback(clock)
@@ -204,6 +210,7 @@ def measure(plan: Plan, model_folder: Path, steps: int, warm_up: int) -> dict[st
         "tokens_per_second": round(tokens * (steps - warm_up) / clock.seconds),
         "step_ms": round(1000 * clock.seconds / (steps - warm_up), 1),
         "losses": [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry],
+        "fusion": fusion,
         "load_seconds": round(loaded, 1),
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU",
     }
@@ -224,12 +231,13 @@ def table(results: list[dict[str, Any]]) -> str:
     first = results[0]["losses"] if results else []
     for result in results:
         losses = result["losses"]
-        same = len(losses) == len(first) and result["tokens_per_step"] == results[0]["tokens_per_step"]
-        off = f"{max(abs(a - b) for a, b in zip(losses, first, strict=True)):.4f}" if same else "-"
+        compared = ("tokens_per_step", "log_every")
+        same = all(result[name] == results[0][name] for name in compared)
+        off = f"{max(abs(a - b) for a, b in zip(losses, first, strict=False)):.4f}" if same and losses else "-"
         lines.append(
             f"{result['label']:<28}{result['tokens_per_step']:>7}{result['tokens_per_second']:>8,}"
             f"{result['step_ms']:>8.1f}{result.get('peak_gib', 0):>7.2f}{result.get('reserved_gib', 0):>9.2f}"
-            f"{losses[-1]:>11.4f}  {off}"
+            f"{losses[-1] if losses else 0:>11.4f}  {off}"
         )
     return "\n".join(lines)
 
