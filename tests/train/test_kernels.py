@@ -5,14 +5,14 @@ from typing import Any, cast
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import LlamaConfig, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.quantize.device import describe_device
-from steps.quantize.load import keep_trainable, load_quantized
+from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
 from steps.train.kernels import elementwise, mlp
 from steps.train.kernels.forwards import SharedInput
@@ -20,47 +20,11 @@ from steps.train.kernels.fuse import Fusion, Recompute, fuse
 from steps.train.kernels.recognise import is_llama_norm, is_swiglu
 from steps.train.kernels.weights import FrozenWeights, Scratch
 from steps.train.params import SEVEN_PROJECTIONS
+from tests.tiny_peft import step, tiny_peft, tokens
 from tests.tiny_run import TinyRun
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 """Allowed difference, as a share of the norm: a few roundings of the type."""
-
-
-def tiny_peft(folder: Path, precision: str = "float32", key_value_heads: int = 2, **lora: Any) -> PeftModel:
-    """A random Llama of two layers in 4 bits with an adapter whose B is not 0."""
-    torch.manual_seed(0)
-    device = describe_device(precision, "sdpa")
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=key_value_heads,
-        max_position_embeddings=512,
-    )
-    original = LlamaForCausalLM(config)
-    original.to(dtype=device.dtype)  # type: ignore[call-arg]  # transformers' decorator hides the signature
-    original.save_pretrained(folder)
-    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers has no types there
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=device.dtype,
-    )
-    base = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=quantization, dtype=device.dtype, device_map=device.map, attn_implementation="sdpa"
-    )
-    keep_trainable(base, device)
-    settings = {"r": 8, "lora_alpha": 16, "target_modules": list(SEVEN_PROJECTIONS), "lora_dropout": 0.0, **lora}
-    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.to(device.dtype)
-        if "lora_B" in name:
-            parameter.data.normal_(0, 0.05, generator=generator)
-    return model.train()
 
 
 def decoder(model: PeftModel) -> Any:
@@ -70,20 +34,6 @@ def decoder(model: PeftModel) -> Any:
 
 def first_layer(model: PeftModel) -> Any:
     return decoder(model).layers[0]
-
-
-def tokens(seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 400, (2, 24), generator=torch.Generator().manual_seed(seed))
-
-
-def step(model: PeftModel, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits and the adapter's gradients of one batch."""
-    model.zero_grad()
-    ids = tokens(seed).to(model.device)
-    output = model(input_ids=ids, labels=ids, use_cache=False)
-    output.loss.backward()
-    gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
-    return output.logits.detach(), gradients
 
 
 def differ(one: torch.Tensor, other: torch.Tensor) -> float:

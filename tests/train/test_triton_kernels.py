@@ -16,9 +16,13 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 
 pytest.importorskip("triton")
 
+from pathlib import Path
+
 import bitsandbytes.functional as bnb
 
 from steps.train.kernels import elementwise, triton_kernels
+from steps.train.kernels.fuse import Recompute, fuse
+from tests.tiny_peft import step, tiny_peft
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TYPES = [torch.bfloat16, torch.float32] if DEVICE == "cuda" else [torch.float32]  # the interpreter's numpy has no bf16
@@ -92,3 +96,21 @@ class TestTwins:
         triton_kernels.add_dropped(one, x, 0.1, seed)
         elementwise.add_dropped(other, x, 0.1, seed)
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("recompute", "dropout"), [("norms", 0.0), ("layers", 0.1)])
+def test_a_model_through_triton_and_through_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute: Recompute, dropout: float
+) -> None:
+    """All kernels at their places, with the strides that they meet there."""
+    model = tiny_peft(tmp_path, lora_dropout=dropout)
+    fuse(model, recompute=recompute)
+    results = []
+    for through_triton in (False, True):
+        monkeypatch.setattr(elementwise, "triton_runs", lambda tensor, chosen=through_triton: chosen)
+        torch.manual_seed(1)
+        results.append(step(model))
+    (logits, gradients), (triton_logits, triton_gradients) = results
+    torch.testing.assert_close(triton_logits, logits, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(triton_gradients[name], gradient, rtol=1e-3, atol=1e-6)
