@@ -43,7 +43,9 @@ def write_tokenizer(folder: Path, *, pad: str | None = "<pad>", bos: bool = True
     ).save_pretrained(folder)
 
 
-def write_model(folder: Path, *, layers: int = 2, seed: int = 0, biases: bool = False, tied: bool = False) -> Path:
+def write_model(
+    folder: Path, *, layers: int = 2, width: int = 64, seed: int = 0, biases: bool = False, tied: bool = False
+) -> Path:
     """A Llama of two layers and 64 dimensions with random weights, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -51,8 +53,8 @@ def write_model(folder: Path, *, layers: int = 2, seed: int = 0, biases: bool = 
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -36,13 +36,13 @@ class TinyRun:
     report: TrainingReport
 
 
-def make_tiny_run(folder: Path) -> TinyRun:
-    """A tiny Llama in 4 bits, trained for a few steps."""
+def make_tiny_run(folder: Path, width: int = 64) -> TinyRun:
+    """A tiny Llama in 4 bits, of so many dimensions, trained for a few steps."""
     names = ("base", "tokenizer", "quantized", "adapter")
     base, tokenizer, quantized, adapter = (folder / name for name in names)
     for path in (base, tokenizer, quantized, adapter):
         path.mkdir()
-    write_model(base)
+    write_model(base, width=width)
     data = DataParameters(sources=(Source(files=str(write_rows(folder / "rows.jsonl"))),))
     raw_rows, _, _ = ingest_sources(data, lock_data(data))
     parameters = SplitParameters(validation=0.15, test=0.15, near_duplicate_threshold=None)  # the rows are alike

@@ -13,7 +13,7 @@ from typing import IO
 
 from datasets import DatasetDict
 
-from steps.errors import TrainingError
+from steps.errors import DeviceError, TrainingError
 from steps.files import hashes, require_space
 from steps.fingerprint import fingerprint
 from steps.quantize.device import describe_device
@@ -36,9 +36,16 @@ class Checkpoints:
         """Keep other processes out, and clear away what a killed one was writing.
 
         Raises:
+            DeviceError: the folder cannot be made.
             TrainingError: another process holds the folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DeviceError(
+                f"{self.folder}: no checkpoint can be written there ({error.strerror}); name another folder under "
+                "parameters.checkpoints.folder"
+            ) from error
         with self._locked_file():
             for left in self.folder.glob(".writing-*"):
                 shutil.rmtree(left)

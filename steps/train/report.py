@@ -34,7 +34,7 @@ class TrainingReport(Report):
     """The course of the training and what it took.
 
     ``steps`` lacks the skipped ones; ``resumed_from`` are the steps whose checkpoints the work went on from, and
-    ``seconds`` leave out work that a kill undid.
+    ``seconds`` leave out work that a kill undid. ``preflight_seconds`` are the last call's, 0 if it trained nothing.
     """
 
     steps: list[TrainedStep]
@@ -51,6 +51,7 @@ class TrainingReport(Report):
     total_parameters: int
     initial_adapter_sha256: str
     device: str
+    preflight_seconds: float
     seconds: float
     tokens_per_second: float
     peak_memory_bytes: int

@@ -48,13 +48,15 @@ def train_adapter(
         checkpoints: where the state is kept; with none, a folder that ends with the call, and nothing resumes.
 
     Raises:
-        DataError: there is no block to train on.
+        DataError: there is no block to train on, or blocks train no token or no end token.
         ModelError: the model lacks a targeted layer, or training changed nothing.
-        TrainingError: the training diverged, a SIGTERM stopped it, or another process is doing it.
+        TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, or another process is
+            doing it.
     """
     from steps.train.adapter import digest, save_adapter, trainable
     from steps.train.course import Course
     from steps.train.preemption import CheckpointSchedule, sigterm_noted
+    from steps.train.rehearsal import Rehearsal
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
@@ -65,7 +67,9 @@ def train_adapter(
         with store.held(), sigterm_noted() as asked_to_go:
             config = sft_config(training, device, blocks, working)
             trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, course)
+            rehearsal = Rehearsal(trainer, blocks, store)
             trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
+            trainer.add_callback(rehearsal)
             model = cast("PeftModel", trainer.model)
             initial = digest(model)
             require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
@@ -86,7 +90,7 @@ def train_adapter(
     write_provenance(
         output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
     )
-    return _report(course, initial, blocks, model, training, device)
+    return _report(course, initial, blocks, model, training, device, rehearsal.seconds)
 
 
 def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
@@ -189,6 +193,7 @@ def _report(
     model: "PeftModel",
     training: TrainingParameters,
     device: Device,
+    preflight_seconds: float,
 ) -> TrainingReport:
     from steps.train.divergence import spikes
 
@@ -211,6 +216,7 @@ def _report(
         total_parameters=total,
         initial_adapter_sha256=initial,
         device=device.reason,
+        preflight_seconds=preflight_seconds,
         seconds=course.seconds,
         tokens_per_second=course.last_step * per_step / course.seconds,
         peak_memory_bytes=_peak_memory(device),

@@ -1,8 +1,11 @@
 """TRL's trainer, taught to write and read our checkpoints and to remember the blocks of the step under way."""
 
+import hashlib
+import random
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
@@ -14,6 +17,10 @@ from steps.train.callbacks import BestAdapter
 from steps.train.checkpoint import Checkpoints
 from steps.train.course import Course
 from steps.train.divergence import DivergenceGuard
+from steps.train.initialization import IGNORED
+
+if TYPE_CHECKING:
+    from transformers.trainer_utils import EvalLoopOutput
 
 WEIGHTS = "weights.safetensors"
 BYTES_PER_WEIGHT = 16
@@ -32,6 +39,8 @@ class ResumableTrainer(SFTTrainer):
         self.course, self.best, self.guard = course, best, guard
         self.adapted = cast("PeftModel", self.model)
         self.checkpoints: Checkpoints
+        self.evaluated: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Mean loss and trained tokens of each batch of the evaluation under way."""
 
     def run(self, checkpoints: Checkpoints) -> None:
         """Train from the newest sound checkpoint, or from the start where there is none."""
@@ -59,6 +68,20 @@ class ResumableTrainer(SFTTrainer):
             self.guard.norm = torch.nn.utils.get_total_norm(gradients)  # before clipping, which hides an overflow
         return torch.nan_to_num(loss, nan=0.0, posinf=0.0, neginf=0.0)
 
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        """One evaluation batch; how many tokens its loss is the mean of is kept."""
+        result = super().prediction_step(model, inputs, *arguments, **named)
+        self.evaluated.append((result[0], (inputs["labels"][..., 1:] != IGNORED).sum().to(result[0].device)))
+        return result
+
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> "EvalLoopOutput":
+        """The mean over all trained tokens; transformers' mean over batches would depend on the batch's size."""
+        self.evaluated.clear()
+        output = super().evaluation_loop(*arguments, **named)
+        losses, tokens = (torch.stack(values).double() for values in zip(*self.evaluated, strict=True))
+        cast("dict[str, float]", output.metrics)["eval_loss"] = float((losses * tokens).sum() / tokens.sum())
+        return output
+
     def _resume_course(self, checkpoint: Path) -> None:
         """Take over figures, best weights and patience; the callbacks share the course, so it is filled in place."""
         before = Course.load(checkpoint)
@@ -73,13 +96,49 @@ class ResumableTrainer(SFTTrainer):
         self.checkpoints.require_space(self._checkpoint_bytes())
         self.course.finished = self.course.stopped_early or self.state.global_step >= self.state.max_steps
         with self.checkpoints.writing(self.state.global_step) as folder:
-            save_file({name: weight.detach() for name, weight in trainable(self.adapted).items()}, folder / WEIGHTS)
-            self._save_optimizer_and_scheduler(str(folder))
-            self._save_scaler(str(folder))
-            self._save_rng_state(str(folder))
-            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-            self.best.save(folder)
-            self.course.save(folder)
+            self.write_state(folder)
+
+    def write_state(self, folder: Path) -> None:
+        """Write all that a checkpoint holds."""
+        save_file({name: weight.detach() for name, weight in trainable(self.adapted).items()}, folder / WEIGHTS)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+        self.best.save(folder)
+        self.course.save(folder)
+
+    def read_state(self, folder: Path) -> None:
+        """Read what a resumed training reads, in the same way."""
+        self._load_from_checkpoint(str(folder))
+        self._load_optimizer_and_scheduler(str(folder))
+        self._load_scaler(str(folder))
+        self._load_rng_state(str(folder))
+        self.best.load(folder)
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each part of the state that decides how the training goes on."""
+        optimizer, schedule = cast("Any", self.optimizer), cast("Any", self.lr_scheduler)
+        parts = {
+            "weights": trainable(self.adapted),
+            "optimiser": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "random numbers": [
+                random.getstate(),
+                np.random.get_state(),
+                torch.get_rng_state(),
+                *torch.cuda.get_rng_state_all(),
+            ],
+            "best weights": self.best.weights,
+        }
+        return {name: _fingerprint(state) for name, state in parts.items()}
+
+    def forget_batches(self) -> None:
+        """Drop what was noted of batches that are none of the training's."""
+        self.guard.batches.clear()
+        self._total_train_tokens = 0
+        for values in self._metrics.values():
+            values.clear()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         load_weights(self.adapted, Path(resume_from_checkpoint))
@@ -110,3 +169,25 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     weights = load_file(checkpoint / WEIGHTS)
     for name, parameter in trainable(model).items():
         parameter.data.copy_(weights[name])
+
+
+def _fingerprint(state: object) -> str:
+    """SHA-256 of tensors, arrays, numbers and texts, however nested."""
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, dict):
+            for name in value:
+                digest.update(repr(name).encode())
+                add(value[name])
+        elif isinstance(value, list | tuple):
+            for one in value:
+                add(one)
+        elif isinstance(value, torch.Tensor):
+            digest.update(str(value.dtype).encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+
+    add(state)
+    return digest.hexdigest()
