@@ -64,7 +64,7 @@ def parse_plan(line: str) -> Plan:
     return plan
 
 
-def make_model(folder: Path, shape: str) -> Path:
+def make_model(folder: Path, shape: str) -> None:
     """A random model at full precision, then in 4 bits by the quantize room; made once, then found."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -75,7 +75,7 @@ def make_model(folder: Path, shape: str) -> Path:
 
     base, quantized = folder / "base", folder / "quantized"
     if (quantized / "provenance.json").is_file():
-        return quantized
+        return
     for path in (base, quantized):
         path.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -92,7 +92,6 @@ def make_model(folder: Path, shape: str) -> Path:
     files = {path.name: "not hashed" for path in base.glob("*.safetensors")}
     quantize_model(ModelLock(name=shape, folder=str(base), files=files), QuantizationParameters(), quantized)
     print(f"made the model in {made - start:.0f} s, quantised it in {time.monotonic() - made:.0f} s", flush=True)
-    return quantized
 
 
 def blocks(count: int) -> Iterator[dict[str, list[int]]]:
@@ -277,6 +276,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=150, help="seconds a plan may take")
     parser.add_argument("--error-characters", type=int, default=1500, help="shown of a plan that fails")
     parser.add_argument("--output", type=Path, help="JSON file for all results")
+    parser.add_argument("--make", action="store_true", help="make the model, and no more")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = arguments.folder / arguments.shape
@@ -284,7 +284,12 @@ def main() -> None:
         plan = Plan(**json.loads(arguments.child))
         print(json.dumps(measure(plan, folder / "quantized", arguments.steps, arguments.warm_up)), flush=True)
         return
-    make_model(folder, arguments.shape)
+    if arguments.make:
+        make_model(folder, arguments.shape)
+        return
+    # Also in a process of its own: what it leaves reserved on the GPU would be missing to the plans
+    command = [sys.executable, "-W", "ignore", __file__, "--make", "--folder", str(arguments.folder)]
+    subprocess.run([*command, "--shape", arguments.shape], check=True)
     results = run_all(arguments)
     print(table(results))
     if arguments.output:
