@@ -1,6 +1,7 @@
 """The whole system, as its table of contents."""
 
 from pipelines.strict import strict_pipeline
+from pipelines.tracking import active_tracker
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.step import evaluate
 from steps.format.params import PromptParameters
@@ -45,7 +46,9 @@ def finetune(
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
     blocks, examples, _, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
-    train_there = train.with_options(extra={"checkpoints": checkpoints.model_dump()})  # not part of the cache key
+    train_there = train.with_options(  # neither is part of the cache key
+        extra={"checkpoints": checkpoints.model_dump()}, experiment_tracker=active_tracker()
+    )
     adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
     evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
     _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)

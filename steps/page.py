@@ -98,6 +98,18 @@ def figure(width: float = 7.0, height: float = 2.6) -> tuple["Figure", "Axes"]:
     return drawing, axes
 
 
+def panels(heights: Sequence[float], width: float = 7.0) -> tuple["Figure", Sequence["Axes"]]:
+    """Empty axes above each other, of these heights in inches, that share the horizontal axis."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(width, sum(heights)), layout="constrained")
+    grid = drawing.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights))
+    every = list(grid[:, 0])
+    for axes in every:
+        axes.spines[["top", "right"]].set_visible(False)
+    return drawing, every
+
+
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], about: str) -> str:
     """Bars beside each other for each label, one colour a series, as an SVG element.
 

@@ -1,11 +1,15 @@
 """One line that says how far long work is: redrawn on a terminal, now and then a new line in a log."""
 
+import shutil
 import sys
 import time
 from typing import Self
 
-LOG_INTERVAL = 10.0
-"""Seconds between two lines where the output is not a terminal."""
+LOG_INTERVALS = (10.0, 60.0)
+"""Seconds between two lines where the output is not a terminal: a sixtieth of the time so far, within these."""
+
+REDRAW_INTERVAL = 0.1
+"""Seconds between two drawings of the line on a terminal."""
 
 BAR_WIDTH = 24
 
@@ -18,28 +22,50 @@ class Progress:
         self.total = max(total, 1)
         self.done = 0
         self.start = time.monotonic()
-        self.last_shown = 0.0
+        self.last_shown = float("-inf")
         self.terminal = sys.stdout.isatty()
+        self.line = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.terminal and self.done:
-            print(flush=True)
+        """Leave the last line on the terminal, and in the log that ZenML keeps of what is printed."""
+        if self.terminal and self.line:
+            _draw("")
+            print(self.line, flush=True)
 
     def advance(self, done: int, note: str = "") -> None:
         """Say that ``done`` units are finished; ``note`` holds the figures of the moment."""
         self.done = done
         now = time.monotonic()
-        finished = done >= self.total
-        if not (self.terminal or finished or now - self.last_shown >= LOG_INTERVAL):
+        spent, finished = now - self.start, done >= self.total
+        shortest, longest = LOG_INTERVALS
+        interval = REDRAW_INTERVAL if self.terminal else min(max(spent / 60, shortest), longest)
+        if now - self.last_shown < interval and not finished:
             return
         self.last_shown = now
-        left = (now - self.start) / max(done, 1) * (self.total - done)
-        when = f"{clock(now - self.start)} in all" if finished else f"{clock(left)} left"
-        line = f"  {self.name} {_bar(done / self.total)} {done}/{self.total}  {note}{'  ' if note else ''}{when}"
-        print(f"\r{line}\x1b[K" if self.terminal else line, end="" if self.terminal else "\n", flush=True)
+        when = f"{clock(spent)} in all" if finished else f"{clock(spent / max(done, 1) * (self.total - done))} left"
+        text = f"{done}/{self.total}  {when}{'  ' if note else ''}{note}"
+        if self.terminal:
+            self.line = _fitted(self.name, done / self.total, text, shutil.get_terminal_size().columns)
+            _draw(self.line)
+        else:
+            print(_fitted(self.name, done / self.total, text), flush=True)
+
+
+def _draw(line: str) -> None:
+    """Replace the terminal's line; past ``sys.stdout.write``, from which ZenML would log every drawing."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(f"\r{line}\x1b[K".encode())
+    sys.stdout.buffer.flush()
+
+
+def _fitted(name: str, share: float, text: str, columns: int | None = None) -> str:
+    """The line, with a shorter bar and at last without its end where ``columns`` are too few: it must not wrap."""
+    room = BAR_WIDTH if columns is None else min(BAR_WIDTH, columns - len(f"  {name}  {text}") - 1)
+    line = f"  {name} {_bar(share, room)} {text}" if room > 0 else f"  {name} {text}"
+    return line if columns is None else line[: columns - 1]
 
 
 def clock(seconds: float) -> str:
@@ -49,6 +75,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _bar(share: float) -> str:
-    full = round(min(share, 1.0) * BAR_WIDTH)
-    return "━" * full + "·" * (BAR_WIDTH - full)
+def _bar(share: float, width: int) -> str:
+    full = round(min(share, 1.0) * width)
+    return "━" * full + "·" * (width - full)

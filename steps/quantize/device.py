@@ -39,6 +39,15 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Something that was decided for the device at hand, and why."""
+
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Device:
     """The device that a step runs on."""
 
@@ -48,6 +57,7 @@ class Device:
     attention: str  # "flash_attention_2", "sdpa" or "eager"
     tf32: bool  # whether what stays in float32 is multiplied in tf32
     reason: str
+    choices: tuple[Choice, ...] = ()  # the same, one by one
 
     @property
     def dtype(self) -> "torch.dtype":
@@ -114,7 +124,32 @@ def choose(
     tf32 = ", tf32 for the rest" if hardware.ampere and chosen != "float32" else ", tf32" if hardware.ampere else ""
     memory = f"{hardware.memory_bytes / 2**30:.0f} GiB"
     reason = f"{chosen}{tf32} on {_described(hardware)}, {memory}; attention {kernel}"
-    return Device(hardware.kind, hardware.name, chosen, kernel, hardware.ampere, reason)
+    choices = (
+        Choice("device", hardware.name, "the first GPU" if hardware.kind == "cuda" else "PyTorch finds no GPU"),
+        Choice("precision", chosen, f"named by {key}" if precision != "auto" else _why_precision(hardware)),
+        Choice("attention", kernel, _why_attention(hardware, attention, chosen)),
+        Choice("tf32", "on" if hardware.ampere else "off", _why_tf32(hardware)),
+    )
+    return Device(hardware.kind, hardware.name, chosen, kernel, hardware.ampere, reason, choices)
+
+
+def _why_precision(hardware: Hardware) -> str:
+    if hardware.kind == "cpu":
+        return f"the CPU {'has' if hardware.bfloat16_instructions else 'lacks'} bfloat16 instructions"
+    return "Ampere and later GPUs have bfloat16" if hardware.ampere else "the GPU is older than Ampere: no bfloat16"
+
+
+def _why_attention(hardware: Hardware, attention: str, precision: str) -> str:
+    if attention != "auto":
+        return "named by parameters.training.attention"
+    lacks = _flash_attention_lacks(hardware, precision)
+    return f"no flash_attention_2: {lacks}" if lacks else "installed, and the GPU and the precision allow it"
+
+
+def _why_tf32(hardware: Hardware) -> str:
+    if hardware.kind == "cpu":
+        return "only GPUs have it"
+    return "for what stays in float32; Ampere and later GPUs have it" if hardware.ampere else "older than Ampere"
 
 
 def _precision(hardware: Hardware, precision: str, key: str) -> str:

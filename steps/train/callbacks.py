@@ -11,24 +11,47 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from steps.progress import Progress
 from steps.train.adapter import trainable
 from steps.train.course import Course
+from steps.train.meter import Meter
 from steps.train.params import EarlyStoppingParameters
 from steps.train.report import Measurement, TrainedStep
+from steps.train.tracking import OnMetrics
 
 BEST = "best.safetensors"
 
 
 class Recorder(TrainerCallback):
-    """Collects loss, learning rate and gradient norm of every step, and draws the progress line."""
+    """Collects loss, learning rate and gradient norm of every step, hands them on, and draws the progress line."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, meter: Meter, on_metrics: OnMetrics) -> None:
         self.course = course
+        self.meter = meter
+        self.on_metrics = on_metrics
         self.progress = Progress("train", 1)
+        self.before = (0, 0.0)
+        """Tokens and seconds of training up to the former step."""
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start the line."""
-        self.course.planned_steps = state.max_steps
+    def replay(self) -> None:
+        """Hand on what was before this process, so that an experiment tracker's curves are whole."""
+        for step in self.course.steps:
+            self.on_metrics(step.step, _figures(step))
+        for measured in self.course.validation:
+            self.on_metrics(measured.step, {"validation_loss": measured.loss})
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the clock and the line with the first epoch: the pre-flight, before it, is no training."""
+        if self.meter.began:
+            return
+        self.meter.begin()
+        self.meter.update(wait=True)
+        course = self.course
+        course.planned_steps = state.max_steps
+        self.before = (course.tokens, course.training_seconds)
         self.progress = Progress("train", state.max_steps)
-        self.progress.start -= self.course.seconds_before  # so that a resumed run's time left is right
+        self.progress.start -= course.seconds - course.seconds_in["start"]  # so that a resumed run's time left is right
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """What came since the backward pass was clipping, the check for infinite gradients and the optimiser."""
+        self.meter.mark("optimizer")
 
     def on_log(
         self,
@@ -42,29 +65,42 @@ class Recorder(TrainerCallback):
         values = logs or {}
         if "eval_loss" in values:
             self.course.validation.append(Measurement(step=state.global_step, loss=values["eval_loss"]))
+            self.on_metrics(state.global_step, {"validation_loss": values["eval_loss"]})
+        if "loss" in values:
+            self.meter.update()
+            self.course.epochs = values["epoch"]
+            self._take_step(state.global_step, values)
+
+    def _take_step(self, number: int, values: dict[str, float]) -> None:
         norm = float(values.get("grad_norm", 0.0))  # not finite where float16's loss scaling has left the step out
-        if "loss" in values and math.isfinite(norm) and not self._is_skipped(state.global_step):
-            self.course.steps.append(
-                TrainedStep(
-                    step=state.global_step,
-                    loss=values["loss"],
-                    learning_rate=values["learning_rate"],
-                    grad_norm=norm,
-                )
-            )
-            self.progress.advance(state.global_step, self._note())
+        if not math.isfinite(norm) or self._is_skipped(number):
+            return
+        step = TrainedStep(step=number, loss=values["loss"], learning_rate=values["learning_rate"], grad_norm=norm)
+        course = self.course
+        course.steps.append(step)
+        tokens, seconds = course.tokens - self.before[0], course.training_seconds - self.before[1]
+        self.before = (course.tokens, course.training_seconds)
+        speed = {"tokens_per_second": tokens / seconds, "memory_gib": course.peak_memory_bytes / 2**30}
+        self.on_metrics(number, _figures(step) | speed)
+        self.progress.advance(number, self._note())
 
     def _is_skipped(self, step: int) -> bool:
         return bool(self.course.skipped) and self.course.skipped[-1].step == step
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End the line."""
+        self.meter.mark("rest")
         self.progress.__exit__()
 
     def _note(self) -> str:
-        measured = self.course.validation
-        validation = f"  validation {measured[-1].loss:.3f}" if measured else ""
-        return f"loss {self.course.steps[-1].loss:.3f}{validation}"
+        course = self.course
+        validation = f"  validation {course.validation[-1].loss:.3f}" if course.validation else ""
+        speed = f"{course.tokens / course.training_seconds:,.0f} tok/s"
+        return f"loss {course.steps[-1].loss:.3f}{validation}  {speed}  {course.peak_memory_bytes / 2**30:.1f} GiB"
+
+
+def _figures(step: TrainedStep) -> dict[str, float]:
+    return {"loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.grad_norm}
 
 
 class BestAdapter(TrainerCallback):

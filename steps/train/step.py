@@ -4,6 +4,7 @@ from typing import Annotated
 
 from datasets import DatasetDict
 from zenml import get_step_context, step
+from zenml.client import Client
 from zenml.config import CachePolicy
 
 from materializers.directory import DirectoryMaterializer
@@ -14,6 +15,7 @@ from steps.fingerprint import fingerprint
 from steps.train.checkpoint import LIBRARIES, checkpoints_of
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.report import TrainingReport
+from steps.train.tracking import OnMetrics, curves, nowhere
 
 
 def decided_by() -> str:
@@ -41,8 +43,19 @@ def train(
     """
     from steps.train.train import train_adapter
 
-    checkpoints = CheckpointParameters.model_validate(get_step_context().step_run.config.extra["checkpoints"])
+    config = get_step_context().step_run.config
+    checkpoints = CheckpointParameters.model_validate(config.extra["checkpoints"])
     store = checkpoints_of(blocks, quantized_model.path, tokenizer.path, training, checkpoints)
     with output_directory() as folder:
-        report = train_adapter(blocks, quantized_model.path, tokenizer.path, training, folder, store)
+        report = train_adapter(
+            blocks, quantized_model.path, tokenizer.path, training, folder, store, _curves(config.experiment_tracker)
+        )
         return Adapter(folder, when_stored=store.remove), report
+
+
+def _curves(name: bool | str | None) -> OnMetrics:
+    """Into the experiment tracker that the step names; ZenML has opened its run."""
+    if not isinstance(name, str):
+        return nowhere
+    tracker = Client().active_stack.experiment_trackers[name]
+    return curves(tracker, tracker.flavor)

@@ -1,6 +1,5 @@
 """Training the adapter: TRL's SFTTrainer on packed blocks and the stored 4-bit model."""
 
-import resource
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,11 +16,13 @@ from steps.train.checkpoint import Checkpoints
 from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.report import TrainingReport
+from steps.train.tracking import OnMetrics, nowhere
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from trl.trainer.sft_config import SFTConfig
 
+    from steps.train.callbacks import Recorder
     from steps.train.course import Course
     from steps.train.trainer import ResumableTrainer
 
@@ -33,6 +34,7 @@ def train_adapter(
     training: TrainingParameters,
     output: Path,
     checkpoints: Checkpoints | None = None,
+    on_metrics: OnMetrics = nowhere,
 ) -> TrainingReport:
     """Train LoRA weights and write the best ones, by validation loss, into ``output``.
 
@@ -46,6 +48,8 @@ def train_adapter(
         training: what is learned.
         output: folder of the adapter, PEFT layout.
         checkpoints: where the state is kept; with none, a folder that ends with the call, and nothing resumes.
+        on_metrics: is told of every optimiser step's figures and of every validation loss; when work is resumed, of
+            those before it first.
 
     Raises:
         DataError: there is no block to train on, or blocks train no token or no end token.
@@ -53,8 +57,11 @@ def train_adapter(
         TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, or another process is
             doing it.
     """
+    from steps.train.account import report_of
     from steps.train.adapter import digest, save_adapter, trainable
+    from steps.train.callbacks import Recorder
     from steps.train.course import Course
+    from steps.train.meter import Meter
     from steps.train.preemption import CheckpointSchedule, sigterm_noted
     from steps.train.rehearsal import Rehearsal
 
@@ -62,11 +69,12 @@ def train_adapter(
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
     course = Course()
+    recorder = Recorder(course, Meter(course, device.kind == "cuda"), on_metrics)
     with tempfile.TemporaryDirectory(prefix="training-") as working:
         store = checkpoints or Checkpoints(Path(working), "checkpoints", CheckpointParameters())
         with store.held(), sigterm_noted() as asked_to_go:
             config = sft_config(training, device, blocks, working)
-            trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, course)
+            trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, recorder)
             rehearsal = Rehearsal(trainer, blocks, store)
             trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
             trainer.add_callback(rehearsal)
@@ -74,6 +82,7 @@ def train_adapter(
             initial = digest(model)
             require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
             trainer.run(store)
+            recorder.meter.update(wait=True)
             _require_end(course, store)
     trainer.best.restore(model)
     if digest(model) == initial:
@@ -90,7 +99,7 @@ def train_adapter(
     write_provenance(
         output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
     )
-    return _report(course, initial, blocks, model, training, device, rehearsal.seconds)
+    return report_of(course, initial, blocks["train"], model, training, device, rehearsal.seconds)
 
 
 def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
@@ -108,25 +117,25 @@ def _trainer(
     training: TrainingParameters,
     device: Device,
     config: "SFTConfig",
-    course: "Course",
+    recorder: "Recorder",
 ) -> "ResumableTrainer":
     from transformers import set_seed
     from transformers.trainer_callback import PrinterCallback
 
     from steps.train.adapter import lora_config, trainable
-    from steps.train.callbacks import BestAdapter, Recorder
+    from steps.train.callbacks import BestAdapter
     from steps.train.divergence import DivergenceGuard
     from steps.train.evaluation import EvaluateAtEnd
     from steps.train.initialization import initialize
     from steps.train.trainer import ResumableTrainer
 
-    best = BestAdapter(training.early_stopping, course)
-    guard = DivergenceGuard(training.divergence, course, blocks["train"])
+    best = BestAdapter(training.early_stopping, recorder.course)
+    guard = DivergenceGuard(training.divergence, recorder.course, blocks["train"])
 
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
     model = load_quantized(model_folder, device)
     trainer = ResumableTrainer(
-        course,
+        recorder,
         best,
         guard,
         model=model,
@@ -135,7 +144,7 @@ def _trainer(
         eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
         processing_class=load_tokenizer(tokenizer_folder),
         peft_config=lora_config(model, training.lora),
-        callbacks=[EvaluateAtEnd(), Recorder(course), best, guard],
+        callbacks=[EvaluateAtEnd(), recorder, best, guard],
     )
     initialize(trainer, training, read_provenance(model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
@@ -184,50 +193,3 @@ def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict
         padding_free="seq_lengths" in blocks["train"].column_names,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-
-
-def _report(
-    course: "Course",
-    initial: str,
-    blocks: DatasetDict,
-    model: "PeftModel",
-    training: TrainingParameters,
-    device: Device,
-    preflight_seconds: float,
-) -> TrainingReport:
-    from steps.train.divergence import spikes
-
-    tokens = sum(map(len, blocks["train"]["input_ids"]))
-    per_step = round(training.batch_size * training.gradient_accumulation * tokens / len(blocks["train"]))
-    early = f"validation loss no longer fell after step {course.best_step}"
-    trained, total = model.get_nb_trainable_parameters()
-    return TrainingReport(
-        steps=course.steps,
-        validation=course.validation,
-        skipped=course.skipped,
-        spikes=spikes(course.steps, training.divergence),
-        resumed_from=course.resumed_from,
-        best_step=course.best_step or course.last_step,
-        stopped=early if course.stopped_early else "all steps done",
-        planned_steps=course.planned_steps,
-        blocks=len(blocks["train"]),
-        tokens_per_step=per_step,
-        trainable_parameters=trained,
-        total_parameters=total,
-        initial_adapter_sha256=initial,
-        device=device.reason,
-        preflight_seconds=preflight_seconds,
-        seconds=course.seconds,
-        tokens_per_second=course.last_step * per_step / course.seconds,
-        peak_memory_bytes=_peak_memory(device),
-        parameters=training.model_dump(mode="json"),
-    )
-
-
-def _peak_memory(device: Device) -> int:
-    """Bytes: of the GPU, or the process's largest resident size on the CPU."""
-    import torch
-
-    if device.kind == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

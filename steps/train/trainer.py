@@ -13,9 +13,8 @@ from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.train.adapter import trainable
-from steps.train.callbacks import BestAdapter
+from steps.train.callbacks import BestAdapter, Recorder
 from steps.train.checkpoint import Checkpoints
-from steps.train.course import Course
 from steps.train.divergence import DivergenceGuard
 from steps.train.initialization import IGNORED
 
@@ -34,9 +33,10 @@ class ResumableTrainer(SFTTrainer):
     the data are transformers' own.
     """
 
-    def __init__(self, course: Course, best: BestAdapter, guard: DivergenceGuard, **arguments: Any) -> None:
+    def __init__(self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.course, self.best, self.guard = course, best, guard
+        self.recorder, self.best, self.guard = recorder, best, guard
+        self.course, self.meter = recorder.course, recorder.meter
         self.adapted = cast("PeftModel", self.model)
         self.checkpoints: Checkpoints
         self.evaluated: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -62,11 +62,36 @@ class ResumableTrainer(SFTTrainer):
         transformers adds the losses up between two logs, and one NaN would stay in that sum.
         """
         loss: torch.Tensor = super().training_step(model, inputs, *arguments)  # type: ignore[no-untyped-call]  # TRL's
+        self.meter.mark("backward")
+        self.meter.count(inputs)
         self.guard.batches.append((inputs["input_ids"], loss))
         if self.accelerator.sync_gradients:
             gradients = [one.grad for one in trainable(self.adapted).values() if one.grad is not None]
             self.guard.norm = torch.nn.utils.get_total_norm(gradients)  # before clipping, which hides an overflow
         return torch.nan_to_num(loss, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        """Forward pass and loss; the meter is told of training's, an evaluation's are part of the evaluation."""
+        if model.training:
+            self.meter.mark("rest")
+        loss = super().compute_loss(model, inputs, *arguments, **named)  # type: ignore[no-untyped-call]  # TRL's
+        if model.training:
+            self.meter.mark("forward")
+        return loss
+
+    def get_batch_samples(self, *arguments: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of an optimiser step, with the time that they were waited for."""
+        self.meter.mark("rest")
+        batches = super().get_batch_samples(*arguments)
+        self.meter.mark("data")
+        return batches
+
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """Measure the validation loss, with the time that it takes."""
+        self.meter.mark("rest")
+        metrics = super().evaluate(*arguments, **named)
+        self.meter.mark("evaluation")
+        return metrics
 
     def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
         """One evaluation batch; how many tokens its loss is the mean of is kept."""
@@ -83,20 +108,23 @@ class ResumableTrainer(SFTTrainer):
         return output
 
     def _resume_course(self, checkpoint: Path) -> None:
-        """Take over figures, best weights and patience; the callbacks share the course, so it is filled in place."""
-        before = Course.load(checkpoint)
+        """Take over figures, best weights and patience."""
         step = int(checkpoint.name.removeprefix("step-"))
-        for name in Course.model_fields:
-            setattr(self.course, name, getattr(before, name))
-        self.course.resumed_from = [*before.resumed_from, step]
+        self.meter.mark("start")
+        self.meter.update(wait=True)
+        self.course.resume(checkpoint, step)
+        self.recorder.replay()
         self.best.load(checkpoint)
         print(f"  train: resumed from step {step}", flush=True)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.checkpoints.require_space(self._checkpoint_bytes())
+        self.meter.mark("rest")
+        self.meter.update(wait=True)
         self.course.finished = self.course.stopped_early or self.state.global_step >= self.state.max_steps
         with self.checkpoints.writing(self.state.global_step) as folder:
             self.write_state(folder)
+        self.meter.mark("checkpoints")
 
     def write_state(self, folder: Path) -> None:
         """Write all that a checkpoint holds."""

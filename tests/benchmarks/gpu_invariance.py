@@ -15,7 +15,7 @@ from datasets import DatasetDict
 from tests.tiny_run import TinyRun, make_tiny_run
 from tests.train.invariance import Learned, distance, learn, unpacked
 
-LOSS = 2e-3
+LOSS = 5e-3
 """Nats per token."""
 ADAPTER = 0.02
 """Relative, of what the adapter has learned. On a CPU bfloat16 moved it by 0.5 % at most, the control by 7 %."""

@@ -48,6 +48,58 @@ def test_every_card_gets_its_precision_and_attention(name: str, flash: bool) -> 
     assert ("tf32" in device.reason) is not old
 
 
+@pytest.mark.parametrize(
+    ("hardware", "named", "reasons"),
+    [
+        (
+            gpu("T4"),
+            {},
+            {
+                "device": ("T4", "the first GPU"),
+                "precision": ("float16", "the GPU is older than Ampere: no bfloat16"),
+                "attention": ("sdpa", "it needs an Ampere GPU or a later one"),
+                "tf32": ("off", "older than Ampere"),
+            },
+        ),
+        (
+            gpu("H100", flash=True),
+            {},
+            {
+                "precision": ("bfloat16", "Ampere and later GPUs have bfloat16"),
+                "attention": ("flash_attention_2", "installed, and the GPU and the precision allow it"),
+                "tf32": ("on", "for what stays in float32"),
+            },
+        ),
+        (
+            gpu("H100", flash=True),
+            {"precision": "float32", "attention": "eager"},
+            {
+                "precision": ("float32", "named by parameters.training.precision"),
+                "attention": ("eager", "named by parameters.training.attention"),
+            },
+        ),
+        (
+            cpu(bfloat16=False),
+            {},
+            {
+                "device": ("CPU", "PyTorch finds no GPU"),
+                "precision": ("float32", "the CPU lacks bfloat16 instructions"),
+                "attention": ("sdpa", "none is there"),
+                "tf32": ("off", "only GPUs have it"),
+            },
+        ),
+    ],
+)
+def test_every_choice_has_its_value_and_reason(
+    hardware: Hardware, named: dict[str, str], reasons: dict[str, tuple[str, str]]
+) -> None:
+    choices = {one.name: one for one in choose(hardware, **named).choices}
+    assert choices.keys() == {"device", "precision", "attention", "tf32"}
+    for name, (value, reason) in reasons.items():
+        assert choices[name].value == value
+        assert reason in choices[name].reason
+
+
 @pytest.mark.parametrize(("bfloat16", "precision"), [(True, "bfloat16"), (False, "float32")])
 def test_processors_take_bfloat16_where_they_have_it(bfloat16: bool, precision: str) -> None:
     device = choose(cpu(bfloat16=bfloat16))

@@ -38,9 +38,7 @@ def work(tiny_run: TinyRun, tmp_path: Path) -> Work:
 
 def course(report: TrainingReport) -> dict[str, object]:
     """All figures that do not depend on the clock or on how often the work was interrupted."""
-    return report.model_dump(
-        exclude={"seconds", "preflight_seconds", "tokens_per_second", "peak_memory_bytes", "resumed_from"}
-    )
+    return report.model_dump(exclude={"cost", "preflight_seconds", "resumed_from"})
 
 
 def rerun(work: Work, run: TinyRun, tmp_path: Path) -> list[int]:

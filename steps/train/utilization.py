@@ -1,0 +1,107 @@
+"""Floating-point operations of a training, and the share of the card's peak that they make up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+H100_SXM, H100_PCIE, H100_NVL = 989.4e12, 756e12, 835e12
+
+PEAK_FLOPS = {
+    "Tesla V100-SXM2-16GB": 125e12,
+    "Tesla V100-SXM2-32GB": 125e12,
+    "Tesla V100-PCIE-16GB": 112e12,
+    "Tesla V100-PCIE-32GB": 112e12,
+    "Tesla T4": 65e12,
+    "NVIDIA A10": 125e12,
+    "NVIDIA A30": 165e12,
+    "NVIDIA A40": 149.7e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
+    "NVIDIA L4": 121e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L40S": 362e12,
+    "NVIDIA H100 80GB HBM3": H100_SXM,
+    "NVIDIA H100 PCIe": H100_PCIE,
+    "NVIDIA H100 NVL": H100_NVL,
+    "NVIDIA H200": H100_SXM,
+    "NVIDIA H200 NVL": H100_NVL,
+    "NVIDIA GeForce RTX 3080": 59.5e12,
+    "NVIDIA GeForce RTX 3090": 71e12,
+    "NVIDIA GeForce RTX 4090": 165.2e12,
+}
+"""FLOP/s of dense float16 or bfloat16 products summed in float32, by the name that CUDA gives the card.
+
+Sources: NVIDIA's data sheet of each data-centre card (where it states the figure with sparsity, half of it: L4, L40,
+L40S, H100, H200); for GeForce the white papers of the GA102 and Ada architectures, appendix A. The boost clock's, not
+what a card holds under its power limit. A card that is not here has no utilisation.
+"""
+
+
+@dataclass(frozen=True)
+class FlopPerToken:
+    """Operations for one token of training: what the model needs, and what is computed, recomputation included."""
+
+    model: float
+    computed: float
+
+
+def flop_per_token(model: "PeftModel", context: float, *, checkpointing: bool) -> FlopPerToken:
+    """Count the products of matrices, two operations for each multiplication and addition.
+
+    For each weight of a frozen linear layer 4: 2 forward and 2 backward, for the gradient of its input; the gradient
+    of the weight itself, which makes it 6 in full training, isn't computed (QLoRA, Dettmers et al. 2023,
+    arXiv:2305.14314, section 3). For each weight of a linear layer that is trained (LoRA's A and B) 6. Attention: 12
+    times layers, width of all heads and context, as in PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B); but
+    where PaLM takes the block's length, ``context`` leaves out what the mask does.
+
+    Gradient checkpointing computes the forward pass of all layers, but not of the output layer, once more: 6 for each
+    frozen weight there, 8 for each trained one, 16 for attention. Utilisation of the model leaves that out, as in
+    PaLM, so that a run can't look better by computing things twice.
+
+    Not counted: the embedding, norms, activation functions, optimiser, dequantisation, DoRA's norms. Every expert of a
+    mixture counts as if it saw every token, and a sliding window as if there were none. tests/train/test_figures.py
+    compares with what torch counts.
+
+    Args:
+        model: a model with its adapter.
+        context: tokens that a token sees, itself included; the mean.
+        checkpointing: whether activations are computed again in the backward pass.
+    """
+    import torch
+
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    sizes = [(one.in_features * one.out_features, one.weight.requires_grad) for one in linear]
+    frozen = sum(size for size, trained in sizes if not trained)
+    trained = sum(size for size, trained in sizes if trained)
+    attention = _attention_width(model) * context
+    needed = 4 * frozen + 6 * trained + 12 * attention
+    output = model.get_base_model().get_output_embeddings()  # type: ignore[operator]  # peft has no types
+    again = 2 * (frozen - output.in_features * output.out_features + trained) + 4 * attention
+    return FlopPerToken(model=needed, computed=needed + again * checkpointing)
+
+
+def _attention_width(model: "PeftModel") -> int:
+    """Width of all heads, of all layers together."""
+    config = model.get_base_model().config.get_text_config()  # type: ignore[operator,union-attr]  # peft has no types
+    heads = int(config.num_attention_heads)
+    width = int(config.to_dict().get("head_dim") or config.hidden_size // heads)
+    return int(config.num_hidden_layers) * heads * width
+
+
+def mean_context(blocks: Dataset) -> float:
+    """How many tokens a token sees, itself included: those of its own sequence up to itself."""
+    packed = "seq_lengths" in blocks.column_names
+    sequences: Iterable[int] = (
+        (length for lengths in blocks["seq_lengths"] for length in lengths)
+        if packed
+        else (len(ids) for ids in blocks["input_ids"])
+    )
+    lengths = list(sequences)
+    return sum(length * (length + 1) / 2 for length in lengths) / sum(lengths)
