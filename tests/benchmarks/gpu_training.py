@@ -25,6 +25,7 @@ from typing import Any, cast
 BLOCK = 512
 SHAPES = {
     "llama-2-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "small": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 8},
     "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 2},
 }
 WORDS = 32000
@@ -165,6 +166,7 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         dataloader_num_workers=0 if on_cpu else 2,
+        accelerator_config={"non_blocking": bool(plan.fused) and not on_cpu},  # else each batch waits for the GPU
         save_strategy="no",
         logging_steps=plan.log_every,
         logging_nan_inf_filter=not plan.fused,  # it waits for the GPU in every step; our trainer goes without
@@ -232,6 +234,7 @@ def measure(plan: Plan, model_folder: Path, steps: int, warm_up: int) -> dict[st
             "peak_gib": round(torch.cuda.max_memory_allocated() / gib, 2),
             "reserved_gib": round(torch.cuda.max_memory_reserved() / gib, 2),
             "before_gib": round(before, 2),
+            "device_gib": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / gib, 2),
         }
     if clock.kernels:
         result |= {"kernels": clock.kernels}
@@ -269,7 +272,8 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             output, error = "", f"longer than {arguments.limit} s"
         lines = [line for line in output.splitlines() if line.startswith("{")]
         if not lines:
-            print(f"FAILED {plan.label}\n{error[-arguments.error_characters :]}", flush=True)
+            shown = arguments.error_characters
+            print(f"FAILED {plan.label}\n{output[-2 * shown :]}\n{error[-shown:]}", flush=True)
             continue
         result = json.loads(lines[-1])
         results.append(result)

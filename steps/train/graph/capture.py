@@ -141,6 +141,7 @@ class CapturedStep:
         except Exception as error:  # whatever a library does that a capture forbids: training goes on without
             self.why_not = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             self.error = traceback.format_exc()
+            print(f"  train: {self}\n{self.error}", flush=True)
             self._give_up()
         finally:
             torch.set_rng_state(state)
@@ -152,8 +153,6 @@ class CapturedStep:
         self._graphs, self.gradients = [], []
         self._loss = self._hidden = self._slope = torch.empty(0)
         self.scratch.seeds.memory = None
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
 
     def _capture(self, batch: StaticBatch) -> None:
         seeds = self.scratch.seeds
