@@ -201,6 +201,25 @@ class TestDropout:
             model.zero_grad()
 
 
+def test_a_capture_that_fails_leaves_training_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No capture fails without a GPU, so its pass is made to."""
+    model = tiny_peft(tmp_path, lora_dropout=0.3)
+    step = captured(model, fuse(model))
+
+    def forbidden(batch: StaticBatch) -> torch.Tensor:
+        torch.rand(3)
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(step, "_pass", forbidden)
+    torch.manual_seed(2)
+    assert step.run(packed(), TRAINED) is None
+    loss, _ = ordinary(model, packed(), TRAINED)
+    torch.manual_seed(2)
+    assert torch.equal(ordinary(model, packed(), TRAINED)[0], loss)
+    assert str(step) == "not captured: RuntimeError: operation not permitted when stream is capturing"
+    assert "forbidden" in step.error
+
+
 def plain(model: PeftModel) -> Fusion | None:
     return None
 
