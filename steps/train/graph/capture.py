@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Part = Literal["all", "decoder", "nothing"]
 """What is captured: all; the decoder without head and loss; nothing (the same code, run as it is)."""
 
+CAPTURE_MODE = "thread_local"
+"""Calls of other threads, as the loader's that pins memory, do not end a capture."""
 WARM_UPS = 2
 """Passes before the capture: they compile Triton's kernels and allocate what stays."""
 SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
@@ -38,6 +40,7 @@ def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | Non
     checks = (
         (part != "nothing" and model.device.type != "cuda", "it needs a CUDA GPU"),
         (part != "nothing" and config._attn_implementation != "flash_attention_2", "it needs flash_attention_2"),
+        (torch.distributed.is_initialized(), "several processes share the training"),
         (fusion is None, "the model is not fused"),
         (dropout is not None, f"dropout that is not ours: {dropout}"),
         (rope in ("dynamic", "longrope"), f"{rope} rotary embeddings depend on the batch"),
@@ -59,11 +62,15 @@ def token_loss(hidden: torch.Tensor, head: Any, batch: StaticBatch) -> torch.Ten
     log_probs: torch.Tensor = ChunkedLogProbFunction.apply(  # type: ignore[no-untyped-call]  # torch has no types there
         rows, head.weight, head.bias, targets.clamp(min=0), 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, ("log_probs",)
     )[0]
-    return -log_probs.masked_fill(targets == IGNORED, 0).sum() / batch.items
+    return -log_probs.masked_fill(targets == IGNORED, 0).sum() / batch.items.clamp(min=1)
 
 
 class CapturedStep:
-    """Runs micro-batches by replaying one captured pass; its gradients are those of the ordinary pass."""
+    """Runs micro-batches by replaying one captured pass; its gradients are those of the ordinary pass.
+
+    It knows the mean cross entropy alone, in float32 or bfloat16: no label smoothing, no scaled loss. The weights must
+    stay in their memory.
+    """
 
     def __init__(
         self,
@@ -172,7 +179,7 @@ class CapturedStep:
         with torch.cuda.stream(stream):  # left for sure, also where a failed capture leaves its own not
             if self.part == "all":
                 self._graphs = [torch.cuda.CUDAGraph()]
-                with torch.cuda.graph(self._graphs[0], stream=stream, capture_error_mode="thread_local"):
+                with torch.cuda.graph(self._graphs[0], stream=stream, capture_error_mode=CAPTURE_MODE):
                     self._loss = self._pass(batch)
             else:
                 self._capture_decoder(batch, stream)
@@ -180,10 +187,10 @@ class CapturedStep:
 
     def _capture_decoder(self, batch: StaticBatch, stream: torch.cuda.Stream) -> None:
         forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(forward, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(forward, stream=stream, capture_error_mode=CAPTURE_MODE):
             hidden = self._decode(batch)
         self._slope = torch.empty_like(hidden)
-        with torch.cuda.graph(backward, pool=forward.pool(), stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(backward, pool=forward.pool(), stream=stream, capture_error_mode=CAPTURE_MODE):
             hidden.backward(self._slope)  # type: ignore[no-untyped-call]  # torch has no types there
         self._hidden = hidden.detach()
         self._graphs = [forward, backward]
