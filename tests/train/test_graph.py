@@ -130,23 +130,47 @@ def test_loss_and_gradients_are_those_of_the_ordinary_pass(tmp_path: Path, recom
     assert step.replayed == 3
 
 
-def test_micro_batches_add_up_in_memory_that_stays(tmp_path: Path) -> None:
+def overwrite(step: CapturedStep) -> None:
+    """Have each pass write its gradients where the one before wrote them, as a graph's replay does."""
+    run, memory = step._replay, list[torch.Tensor]()
+
+    def replay(batch: StaticBatch) -> torch.Tensor:
+        loss = run(batch)
+        memory.extend(gradient.clone() for gradient in step.gradients[len(memory) :])
+        torch._foreach_copy_(memory, step.gradients)
+        step.gradients = memory
+        return loss
+
+    setattr(step, "_replay", replay)  # noqa: B010 - a method of this one step
+
+
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_micro_batches_add_up(tmp_path: Path, overwrites: bool) -> None:
+    """A replay overwrites its gradients, so those of earlier micro-batches are set aside."""
     model = tiny_peft(tmp_path)
     step = captured(model, fuse(model))
-    weight = step.weights[0]
-    step.run(packed(seed=1), 100)
-    memory, first = weight.grad, gradients(model)
-    assert memory is not None
-    address = memory.data_ptr()
-    step.run(packed(seed=2), 100)
-    both = gradients(model)
-    model.zero_grad()  # the trainer drops them
-    step.run(packed(seed=2), 100)
-    second = gradients(model)
-    assert weight.grad is memory
-    assert memory.data_ptr() == address
-    for name, gradient in both.items():
-        torch.testing.assert_close(gradient, first[name] + second[name], rtol=1e-5, atol=1e-7)
+    if overwrites:
+        overwrite(step)
+    alone = []
+    for seed in (1, 2, 3):
+        model.zero_grad()  # the trainer drops them
+        step.run(packed(seed=seed), 100)
+        alone.append(gradients(model))
+    model.zero_grad()
+    for seed in (1, 2, 3):
+        step.run(packed(seed=seed), 100)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, sum(one[name] for one in alone), rtol=1e-5, atol=1e-7)
+
+
+def test_a_weight_without_a_part_keeps_no_gradient(tmp_path: Path) -> None:
+    """The optimiser would decay it."""
+    model = tiny_peft(tmp_path)
+    fusion = fuse(model)
+    model.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
+    step = captured(model, fusion)
+    assert step.run(packed(), TRAINED) is not None
+    assert cast(Any, model).idle.grad is None
 
 
 def test_a_batch_that_does_not_fit_goes_the_ordinary_way_and_adds_up(tmp_path: Path) -> None:

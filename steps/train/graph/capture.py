@@ -2,7 +2,7 @@
 
 At these sizes the host needs longer to launch a step's thousands of kernels than the GPU needs to run them. A CUDA
 graph launches them all at once. What it reads and writes must stay where it is: the batch (``batch.py``), the seeds
-of dropout (``kernels/seeds.py``) and the gradients, which are added up in place.
+of dropout (``kernels/seeds.py``) and the gradients, which each replay overwrites.
 """
 
 import gc
@@ -94,7 +94,8 @@ class CapturedStep:
         self.replayed, self.passed_over = 0, 0
         self.misfits: set[str] = set()
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self.gradients: list[torch.Tensor] = []
+        self.gradients: list[torch.Tensor] = []  # of the last replay alone
+        self.totals: list[torch.Tensor] = []  # of an optimiser step's micro-batches, where there are several
         self.batch: StaticBatch | None = None
         self._graphs: list[torch.cuda.CUDAGraph] = []
         self._loss = self._hidden = self._slope = torch.empty(0)
@@ -115,9 +116,10 @@ class CapturedStep:
             self.passed_over += 1
             return None
         self.batch.load(inputs, items)
-        self._attach_gradients()
+        before = self._set_aside()
         self.scratch.seeds.fill()
         loss = self._replay(self.batch)
+        self._hand_over(before)
         self.scratch.forget()
         self.replayed += 1
         return loss.clone()
@@ -140,8 +142,6 @@ class CapturedStep:
             return
         self.batch = batch
         batch.load(inputs, items)
-        self.gradients = [torch.zeros_like(weight) for weight in self.weights]
-        self._attach_gradients()
         state = torch.get_rng_state()
         try:
             self._capture(batch)
@@ -153,8 +153,7 @@ class CapturedStep:
         finally:
             torch.set_rng_state(state)
             self.scratch.forget()
-            for weight in self.weights:
-                weight.grad = None
+            self._drop_gradients()
 
     def _give_up(self) -> None:
         self._graphs, self.gradients = [], []
@@ -181,11 +180,13 @@ class CapturedStep:
                 self._graphs = [torch.cuda.CUDAGraph()]
                 with torch.cuda.graph(self._graphs[0], stream=stream, capture_error_mode=CAPTURE_MODE):
                     self._loss = self._pass(batch)
+                self.gradients = self._taken()
             else:
                 self._capture_decoder(batch, stream)
         torch.cuda.synchronize()
 
     def _capture_decoder(self, batch: StaticBatch, stream: torch.cuda.Stream) -> None:
+        self._drop_gradients()
         forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with torch.cuda.graph(forward, stream=stream, capture_error_mode=CAPTURE_MODE):
             hidden = self._decode(batch)
@@ -194,30 +195,46 @@ class CapturedStep:
             hidden.backward(self._slope)  # type: ignore[no-untyped-call]  # torch has no types there
         self._hidden = hidden.detach()
         self._graphs = [forward, backward]
+        self.gradients = self._taken()
 
     def _count_seeds(self, batch: StaticBatch) -> int:
         self._pass(batch)
+        self.weights = [weight for weight in self.weights if weight.grad is not None]  # the others take no part
         return self.scratch.seeds.drawn
 
     def _give_seeds_memory(self, count: int) -> None:
         if count:
             self.scratch.seeds.memory = torch.zeros(count, dtype=torch.int32, device=self.model.device)
 
-    def _attach_gradients(self) -> None:
-        """Make the static memory the weights' gradient: zeroed where the trainer dropped it, else as it is."""
-        dropped = []
-        for weight, gradient in zip(self.weights, self.gradients, strict=True):
-            if weight.grad is None:
-                dropped.append(gradient)
-            elif weight.grad is not gradient:  # an ordinary pass came before
-                gradient.copy_(weight.grad)
+    def _taken(self) -> list[torch.Tensor]:
+        return [weight.grad for weight in self.weights if weight.grad is not None]
+
+    def _drop_gradients(self) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    def _set_aside(self) -> list[torch.Tensor]:
+        """The gradients of earlier micro-batches, where the replay does not overwrite them; none at a step's start."""
+        before = self._taken()
+        if not before or not self.gradients or before[0] is not self.gradients[0]:
+            return before
+        if not self.totals:
+            self.totals = [torch.empty_like(gradient) for gradient in before]
+        torch._foreach_copy_(self.totals, before)
+        return self.totals
+
+    def _hand_over(self, before: list[torch.Tensor]) -> None:
+        """Give the weights their gradients, added to those before."""
+        if before:
+            torch._foreach_add_(before, self.gradients)
+        for weight, gradient in zip(self.weights, before or self.gradients, strict=True):
             weight.grad = gradient
-        if dropped:
-            torch._foreach_zero_(dropped)
 
     def _replay(self, batch: StaticBatch) -> torch.Tensor:
         if self.part == "nothing":
-            return self._pass(batch)
+            loss = self._pass(batch)
+            self.gradients = self._taken()
+            return loss
         self._graphs[0].replay()
         if self.part == "decoder":
             self._loss = self._differentiate_loss(batch, self._hidden)
@@ -230,7 +247,8 @@ class CapturedStep:
         return output
 
     def _pass(self, batch: StaticBatch) -> torch.Tensor:
-        """Forward and backward pass of the static batch; its loss."""
+        """Forward and backward pass of the static batch; its loss. The weights have its gradients alone."""
+        self._drop_gradients()
         hidden = self._decode(batch)
         with self._autocast():
             loss = token_loss(hidden, self.head, batch)
