@@ -173,6 +173,7 @@ class CapturedStep:
                 seeds.fill()
                 self._pass(batch)
         torch.cuda.synchronize()
+        self._drop_gradients()  # memory that is free now goes back before the capture
         gc.collect()
         self.scratch.forget()
         with torch.cuda.stream(stream):  # left for sure, also where a failed capture leaves its own not
