@@ -12,16 +12,23 @@ from steps.quantize.load import keep_trainable
 from steps.train.params import SEVEN_PROJECTIONS
 
 
-def tiny_peft(folder: Path, precision: str = "float32", key_value_heads: int = 2, **lora: Any) -> PeftModel:
+def tiny_peft(
+    folder: Path,
+    precision: str = "float32",
+    key_value_heads: int = 2,
+    heads: int = 4,
+    attention: str = "sdpa",
+    **lora: Any,
+) -> PeftModel:
     """A random Llama of two layers in 4 bits with an adapter whose B is not 0."""
     torch.manual_seed(0)
-    device = describe_device(precision, "sdpa")
+    device = describe_device(precision, attention)
     config = LlamaConfig(
         vocab_size=400,
         hidden_size=64,
         intermediate_size=192,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=key_value_heads,
         max_position_embeddings=512,
     )
@@ -35,7 +42,11 @@ def tiny_peft(folder: Path, precision: str = "float32", key_value_heads: int = 2
         bnb_4bit_compute_dtype=device.dtype,
     )
     base = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=quantization, dtype=device.dtype, device_map=device.map, attn_implementation="sdpa"
+        folder,
+        quantization_config=quantization,
+        dtype=device.dtype,
+        device_map=device.map,
+        attn_implementation=attention,
     )
     keep_trainable(base, device)
     settings = {"r": 8, "lora_alpha": 16, "target_modules": list(SEVEN_PROJECTIONS), "lora_dropout": 0.0, **lora}

@@ -25,9 +25,11 @@ from typing import Any, cast
 BLOCK = 512
 SHAPES = {
     "llama-2-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "small": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 8},
     "tiny": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 2},
 }
 WORDS = 32000
+GRAPH = ("off", "all", "decoder", "nothing")
 RECOMPUTE = ("nothing", "norms", "mlp", "layers")
 
 
@@ -46,6 +48,7 @@ class Plan:
     checkpointing: int = 0  # plain only: transformers' own
     liger: int = 0  # plain only: liger's norm, rotary and SwiGLU
     optimizer: str = "adamw_torch_fused"
+    graph: str = "off"  # captured as a CUDA graph: all, decoder (without head and loss), nothing (its code alone)
     log_every: int = 5  # 1 shows every loss, and waits for the GPU in every step
     profile: int = 0  # one step more, under torch.profiler
 
@@ -59,6 +62,8 @@ def parse_plan(line: str) -> Plan:
     if unknown:
         raise SystemExit(f"plan {label}: unknown {', '.join(sorted(unknown))}; known: {', '.join(types)}")
     plan = Plan(label=label, **{name: types[name](value) for name, value in values.items()})
+    if plan.graph not in GRAPH:
+        raise SystemExit(f"plan {label}: graph is one of {', '.join(GRAPH)}")
     if plan.recompute not in RECOMPUTE:
         raise SystemExit(f"plan {label}: recompute is one of {', '.join(RECOMPUTE)}")
     return plan
@@ -127,6 +132,7 @@ def tokenizer() -> Any:
 
 def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
     """TRL's trainer on the plan's model, fused where the plan says so, and what was fused."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import set_seed
@@ -135,6 +141,8 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
 
     from steps.quantize.device import describe_device
     from steps.quantize.load import load_quantized
+    from steps.train.graph.capture import CapturedStep
+    from steps.train.graph.training import CapturedTraining
     from steps.train.kernels.fuse import fuse
     from steps.train.params import SEVEN_PROJECTIONS
 
@@ -158,8 +166,10 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         dataloader_num_workers=0 if on_cpu else 2,
+        accelerator_config={"non_blocking": bool(plan.fused) and not on_cpu},  # else each batch waits for the GPU
         save_strategy="no",
         logging_steps=plan.log_every,
+        logging_nan_inf_filter=not plan.fused,  # it waits for the GPU in every step; our trainer goes without
         disable_tqdm=True,
         report_to="none",
         seed=42,
@@ -167,7 +177,7 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
         padding_free=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = SFTTrainer(
+    trainer = type("Trainer", (CapturedTraining, SFTTrainer), {})(
         model=load_quantized(model_folder, device),
         args=config,
         train_dataset=Dataset.from_list(list(blocks(plan.micro * plan.accumulate * (steps + 1)))),
@@ -183,6 +193,10 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
     if not plan.fused:
         return trainer, "plain"
     fusion = fuse(cast(Any, trainer.model), recompute=cast(Any, plan.recompute), hold=bool(plan.hold))
+    if plan.graph != "off":
+        autocast = torch.bfloat16 if config.bf16 else None
+        sizes = {"tokens": plan.micro * BLOCK, "block": BLOCK}
+        trainer.captured = CapturedStep(trainer.model, fusion, **sizes, autocast=autocast, part=cast(Any, plan.graph))
     return trainer, str(fusion)
 
 
@@ -210,6 +224,8 @@ def measure(plan: Plan, model_folder: Path, steps: int, warm_up: int) -> dict[st
         "step_ms": round(1000 * clock.seconds / (steps - warm_up), 1),
         "losses": [round(entry["loss"], 4) for entry in trainer.state.log_history if "loss" in entry],
         "fusion": fusion,
+        "captured": str(trainer.captured),
+        "capture_error": trainer.captured.error[-3000:] if trainer.captured else "",
         "load_seconds": round(loaded, 1),
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU",
     }
@@ -218,6 +234,7 @@ def measure(plan: Plan, model_folder: Path, steps: int, warm_up: int) -> dict[st
             "peak_gib": round(torch.cuda.max_memory_allocated() / gib, 2),
             "reserved_gib": round(torch.cuda.max_memory_reserved() / gib, 2),
             "before_gib": round(before, 2),
+            "device_gib": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / gib, 2),
         }
     if clock.kernels:
         result |= {"kernels": clock.kernels}
@@ -255,11 +272,16 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             output, error = "", f"longer than {arguments.limit} s"
         lines = [line for line in output.splitlines() if line.startswith("{")]
         if not lines:
-            print(f"FAILED {plan.label}\n{error[-arguments.error_characters :]}", flush=True)
+            shown = arguments.error_characters
+            print(f"FAILED {plan.label}\n{output[-2 * shown :]}\n{error[-shown:]}", flush=True)
             continue
         result = json.loads(lines[-1])
         results.append(result)
-        print(json.dumps({name: value for name, value in result.items() if name != "kernels"}), flush=True)
+        print(
+            json.dumps({name: value for name, value in result.items() if name not in ("kernels", "capture_error")}),
+            flush=True,
+        )
+        print(result["capture_error"], end="", flush=True)
         for name, count, milliseconds in result.get("kernels", []):
             print(f"    {milliseconds:9.2f} ms  x{count:<6} {name[:120]}", flush=True)
     return results

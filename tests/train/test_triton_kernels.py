@@ -114,3 +114,45 @@ def test_a_model_through_triton_and_through_torch(
     torch.testing.assert_close(triton_logits, logits, rtol=1e-4, atol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(triton_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 16, 2**31 - 1])
+def test_dropout_reads_its_seed_from_memory(seed: int) -> None:
+    """A captured step changes it between replays."""
+    x, seeds = draw(9, 300, dtype=torch.float32), torch.tensor([5, seed], dtype=torch.int32, device=DEVICE)
+    assert torch.equal(triton_kernels.dropout(x, 0.1, seeds[1]), triton_kernels.dropout(x, 0.1, seed))
+    one, other = torch.zeros_like(x), torch.zeros_like(x)
+    triton_kernels.add_dropped(one, x, 0.1, seeds[1])
+    triton_kernels.add_dropped(other, x, 0.1, seed)
+    assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@pytest.mark.parametrize("recompute", ["norms", "layers"])
+def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, recompute: Recompute) -> None:
+    """Needs flash attention as well; loss and gradients over three micro-batches, with dropout."""
+    pytest.importorskip("flash_attn")
+    from steps.train.graph.capture import CapturedStep, Part
+    from tests.train.test_graph import gradients, packed
+
+    found = []
+    parts: tuple[Part, Part] = ("nothing", "all")
+    for part in parts:
+        model = tiny_peft(tmp_path, "bfloat16", 1, heads=1, attention="flash_attention_2", lora_dropout=0.1)
+        step = CapturedStep(
+            model, fuse(model, recompute=recompute), tokens=96, block=32, autocast=torch.bfloat16, part=part
+        )
+        torch.manual_seed(3)
+        batches = [{name: _on_gpu(value) for name, value in packed(seed=seed).items()} for seed in range(3)]
+        losses = [step.run(batch, 50) for batch in batches]
+        assert step.replayed == 3, step.error
+        found.append((losses, gradients(model)))
+    (losses, expected), (captured_losses, captured) = found
+    for loss, other in zip(losses, captured_losses, strict=True):
+        torch.testing.assert_close(other, loss)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(captured[name], gradient, rtol=3e-2, atol=1e-3)
+
+
+def _on_gpu(value: object) -> object:
+    return value.cuda() if isinstance(value, torch.Tensor) else value

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from steps.train.kernels.seeds import Seed
+
 _FIBONACCI = -1640531535  # 0x9E3779B1, the odd number nearest to 2^32 / golden ratio
 _MIX = (-2048144789, -1028477387)  # 0x85EBCA6B and 0xC2B2AE35, the finaliser of MurmurHash3
 DRAWS = 1 << 24
@@ -40,7 +42,7 @@ def dequantise(weight: Any, out: torch.Tensor) -> None:
     )
 
 
-def kept(shape: torch.Size, probability: float, seed: int, device: torch.device) -> torch.Tensor:
+def kept(shape: torch.Size, probability: float, seed: Seed, device: torch.device) -> torch.Tensor:
     """Which elements dropout keeps: a hash of seed and position, the same on every device."""
     bits = torch.arange(shape.numel(), dtype=torch.int32, device=device).mul_(_FIBONACCI).add_(seed)
     for shift, factor in ((16, _MIX[0]), (13, _MIX[1])):
@@ -50,7 +52,7 @@ def kept(shape: torch.Size, probability: float, seed: int, device: torch.device)
     return ((bits >> 8) & (DRAWS - 1)).ge_(round(probability * DRAWS)).bool().view(shape)
 
 
-def dropout(x: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
+def dropout(x: torch.Tensor, probability: float, seed: Seed) -> torch.Tensor:
     """``x`` with elements set to 0 with the probability, the others scaled to keep the mean."""
     if triton_runs(x):
         from steps.train.kernels import triton_kernels
@@ -59,7 +61,7 @@ def dropout(x: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
     return x * kept(x.shape, probability, seed, x.device) * (1 / (1 - probability))
 
 
-def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float, seed: int) -> None:
+def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float, seed: Seed) -> None:
     """Add the gradient of ``dropout`` to ``total`` in place."""
     if triton_runs(total):
         from steps.train.kernels import triton_kernels

@@ -8,6 +8,7 @@ import torch
 from steps.train.kernels.lora_linear import Branches, Origin, Projections
 from steps.train.kernels.mlp import Mlp, SwigluMlp
 from steps.train.kernels.norm import FrozenRmsNorm
+from steps.train.kernels.seeds import Seeds
 from steps.train.kernels.weights import FrozenWeights, Scratch
 
 
@@ -52,7 +53,7 @@ class SharedInput:
         inner = x.to(self.weights.dtype)
         origin = self.scratch.origin_of(inner)
         outputs: tuple[torch.Tensor, ...] = Projections.apply(  # type: ignore[no-untyped-call]  # torch has no types there
-            inner, origin, self.weights, branches(self.layers), *adapter_weights(self.layers)
+            inner, origin, self.weights, branches(self.layers, self.scratch.seeds), *adapter_weights(self.layers)
         )
         return tuple(output.to(x.dtype) for output in outputs)
 
@@ -73,7 +74,8 @@ def install_mlp(
             result: torch.Tensor = plain(x)
             return result
         inner = x.to(gate_up.dtype)
-        call = Mlp(gate_up, down, branches(layers[:2]), branches(layers[2:]), remake_gate_up)
+        first, last = branches(layers[:2], scratch.seeds), branches(layers[2:], scratch.seeds)
+        call = Mlp(gate_up, down, first, last, remake_gate_up)
         output: torch.Tensor = SwigluMlp.apply(  # type: ignore[no-untyped-call]  # torch has no types there
             inner, scratch.origin_of(inner), call, *adapter_weights(layers)
         )
@@ -94,18 +96,17 @@ def adapter_weights(layers: Sequence[Any]) -> list[torch.Tensor]:
     return downs + [layer.lora_B[layer.active_adapters[0]].weight for layer in layers]
 
 
-def branches(layers: Sequence[Any]) -> Branches:
-    """Scales, ranks and dropout of this call. A seed comes from torch's CPU generator, so that checkpointing and a
-    resumed run draw the same."""
+def branches(layers: Sequence[Any], source: Seeds) -> Branches:
+    """Scales, ranks and dropout of this call."""
     names = [layer.active_adapters[0] for layer in layers]
     dropout = layers[0].lora_dropout[names[0]]
     probability = dropout.p if isinstance(dropout, torch.nn.Dropout) and dropout.training else 0.0
-    seeds = torch.randint(1 << 31, (len(layers),)).tolist() if probability else [0] * len(layers)
+    seeds = source.draw(len(layers)) if probability else (0,) * len(layers)
     return Branches(
         tuple(layer.scaling[name] for layer, name in zip(layers, names, strict=True)),
         tuple(layer.r[name] for layer, name in zip(layers, names, strict=True)),
         probability,
-        tuple(seeds),
+        seeds,
     )
 
 

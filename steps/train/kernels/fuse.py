@@ -1,6 +1,6 @@
 """Puts the fused functions into a loaded PEFT model, in place, and says what was fused and what was not."""
 
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -9,6 +9,7 @@ import torch
 from steps.train.kernels import libraries
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm
 from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle
+from steps.train.kernels.seeds import Drawn
 from steps.train.kernels.weights import Scratch
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Fusion:
     norms: int = 0
     choices: list[str] = field(default_factory=list)  # one line each: what, and why
     left: dict[str, str] = field(default_factory=dict)  # module that stays PEFT's -> why
+    scratch: Scratch = field(default_factory=Scratch, repr=False)
 
     def __str__(self) -> str:
         kinds: dict[str, int] = {}
@@ -59,7 +61,8 @@ def fuse(model: "PeftModel", *, recompute: Recompute = "nothing", hold: bool = F
         recompute: what is made again in the backward pass to save memory.
         hold: dequantise the weights once and keep them: the same numbers, more memory, no work in each pass.
     """
-    fusion, scratch = Fusion(), Scratch()
+    fusion = Fusion()
+    scratch = fusion.scratch
     plain: dict[str, Any] = {}
     for name, module in model.named_modules():
         if is_lora(module):
@@ -81,7 +84,7 @@ def fuse(model: "PeftModel", *, recompute: Recompute = "nothing", hold: bool = F
     fusion.choices.append(f"recompute {recompute}")
     fusion.choices.append("weights dequantised once and held" if hold else "weights dequantised in each pass")
     if recompute == "layers":
-        _checkpoint_layers(model, scratch)
+        _checkpoint_layers(model, fusion)
     return fusion
 
 
@@ -116,24 +119,41 @@ def _fuse_norms(model: torch.nn.Module, scratch: Scratch, fusion: Fusion, *, rem
             fusion.norms += 1
 
 
-def _checkpoint_layers(model: "PeftModel", scratch: Scratch) -> None:
+def _checkpoint_layers(model: "PeftModel", fusion: Fusion) -> None:
     """Have transformers recompute whole layers, less what nothing reads then."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     skips = all(type(layer).__name__ in ENDS_IN_A_SUM for layer in layers)
+    scratch = fusion.scratch
 
     @contextmanager
-    def recomputing() -> "Iterator[None]":
+    def recomputing(kept: list[Drawn]) -> "Iterator[None]":
         scratch.recomputing = skips
         try:
-            yield
+            with scratch.seeds.again(kept):
+                yield
         finally:
             scratch.recomputing = False
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), recomputing()
+        kept: list[Drawn] = []
+        return scratch.seeds.keeping(kept), recomputing(kept)
 
     base = cast("PreTrainedModel", model.get_base_model())
-    options = {"use_reentrant": False, "context_fn": contexts}
+    preserve = other_dropout(model, fusion) is not None  # our own seeds are kept
+    options = {"use_reentrant": False, "context_fn": contexts, "preserve_rng_state": preserve}
     base.gradient_checkpointing_enable(options)  # type: ignore[no-untyped-call]  # transformers has no types there
+
+
+def other_dropout(model: "PeftModel", fusion: Fusion) -> str | None:
+    """What draws random numbers in training besides the fused layers, or None."""
+    config: Any = model.get_base_model().config
+    if getattr(config, "attention_dropout", 0):
+        return f"attention_dropout {config.attention_dropout}"
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and module.p:
+            owner = name.split(".lora_dropout.")[0]
+            if owner == name or owner in fusion.left:
+                return f"{name} with p={module.p}"
+    return None

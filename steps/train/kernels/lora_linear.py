@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from steps.train.kernels import elementwise
+from steps.train.kernels.seeds import Drawn
 from steps.train.kernels.weights import FrozenWeights
 
 Tensors = Sequence[torch.Tensor]
@@ -24,7 +25,7 @@ class Branches:
     scales: tuple[float, ...]
     ranks: tuple[int, ...]
     probability: float  # of dropout; 0 outside training
-    seeds: tuple[int, ...]
+    seeds: Drawn
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from steps.train.kernels import elementwise
+from steps.train.kernels.seeds import Seed
 
 QUANTISED_ROWS = 32
 """Quantisation blocks that one program dequantises."""
@@ -77,34 +78,38 @@ def _kept(position, seed, threshold):
 
 
 @triton.jit(do_not_specialize=["seed", "threshold"])
-def _dropout(x, out, width, stride, seed, threshold, scale, ADD: tl.constexpr, BLOCK: tl.constexpr):
+def _dropout(x, out, width, stride, seed, threshold, scale, ADD: tl.constexpr, READ: tl.constexpr, BLOCK: tl.constexpr):
+    start = tl.load(seed) if READ else seed
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     value = tl.load(x + row * stride + column, mask=inside, other=0.0).to(tl.float32)
     at = row * width + column
-    value = tl.where(_kept(at, seed, threshold), value * scale, 0.0)
+    value = tl.where(_kept(at, start, threshold), value * scale, 0.0)
     if ADD:
         value += tl.load(out + at, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
 
 
-def _run_dropout(x: torch.Tensor, out: torch.Tensor, probability: float, seed: int, add: bool) -> None:
+def _run_dropout(x: torch.Tensor, out: torch.Tensor, probability: float, seed: Seed, add: bool) -> None:
     """Rows of ``x`` may have a stride; ``out`` is contiguous."""
     rows, width = x.shape
     threshold = round(probability * elementwise.DRAWS)
     scale = 1 / (1 - probability)
-    _dropout[(rows, triton.cdiv(width, WIDE))](x, out, width, x.stride(0), seed, threshold, scale, ADD=add, BLOCK=WIDE)
+    read = isinstance(seed, torch.Tensor)
+    _dropout[(rows, triton.cdiv(width, WIDE))](
+        x, out, width, x.stride(0), seed, threshold, scale, ADD=add, READ=read, BLOCK=WIDE
+    )
 
 
-def dropout(x: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
+def dropout(x: torch.Tensor, probability: float, seed: Seed) -> torch.Tensor:
     """See elementwise.dropout."""
     out = x.new_empty(x.shape)
     _run_dropout(x, out, probability, seed, add=False)
     return out
 
 
-def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float, seed: int) -> None:
+def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float, seed: Seed) -> None:
     """See elementwise.add_dropped."""
     _run_dropout(gradient, total, probability, seed, add=True)
 

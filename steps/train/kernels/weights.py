@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from steps.train.kernels import elementwise
+from steps.train.kernels.seeds import Seeds
 
 
 class Scratch:
@@ -20,6 +21,11 @@ class Scratch:
         self._holds: dict[str, object] = {}
         self.recomputing = False  # set while a checkpointed layer is recomputed in the backward pass
         self._made: tuple[torch.Tensor, Any] | None = None
+        self.seeds = Seeds()
+
+    def forget(self) -> None:
+        """Take nothing for granted of what the buffers hold: a replayed step writes into them unseen."""
+        self._holds = dict.fromkeys(self._holds)
 
     def remember(self, made: torch.Tensor, origin: Any) -> None:
         """Say what a tensor was made from, to whoever reads it first."""
