@@ -9,7 +9,7 @@ export ZENML_ANALYTICS_OPT_IN ?= false
 export ZENML_AUTO_OPEN_DASHBOARD ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install dashboard stop-dashboard test bench lint format types clean
+.PHONY: help quickstart check install dashboard stop-dashboard test bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -45,6 +45,9 @@ test: install  ## unit tests, the pipeline on a tiny model, and one run through 
 bench: install  ## measure data rooms and tokenisation on a million rows, side by side with plain calls and TRL
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms
 	@$(RUN) python -W ignore -m tests.benchmarks.format_room
+
+bench-gpu: install  ## on a GPU: our training plans and plain TRL side by side on a random Llama-2-7B
+	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --plans "$$(cat tests/benchmarks/gpu_plans.txt)"
 
 lint: install  ## ruff: format and lint
 	@$(RUN) ruff format --check .

@@ -1,0 +1,120 @@
+"""The parts that only move bytes: in Triton on a GPU that has it, else in plain torch; both compute the same."""
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from steps.train.kernels.seeds import Seed
+
+_FIBONACCI = -1640531535  # 0x9E3779B1, the odd number nearest to 2^32 / golden ratio
+_MIX = (-2048144789, -1028477387)  # 0x85EBCA6B and 0xC2B2AE35, the finaliser of MurmurHash3
+DRAWS = 1 << 24
+"""Number of values that a dropout draw can take."""
+_TRITON = importlib.util.find_spec("triton") is not None
+
+
+def triton_runs(tensor: torch.Tensor) -> bool:
+    """Whether this tensor's device runs the Triton kernels."""
+    return _TRITON and tensor.is_cuda
+
+
+def dequantise(weight: Any, out: torch.Tensor) -> None:
+    """Write a bitsandbytes 4-bit weight into ``out`` [outputs, inputs], in its type; rows may have a stride."""
+    state = weight.quant_state
+    whole = out.shape[1] % state.blocksize == 0  # no quantisation block runs on into the next row
+    if triton_runs(out) and whole and state.nested and state.quant_type == "nf4" and state.state2.blocksize == 256:
+        from steps.train.kernels import triton_kernels
+
+        triton_kernels.dequantise_nf4(weight.data, state, out)
+        return
+    absmax = state.absmax
+    if state.nested:
+        second = state.state2
+        absmax = torch.ops.bitsandbytes.dequantize_blockwise.default(
+            absmax, second.absmax, second.code, second.blocksize, torch.float32
+        )
+        absmax = absmax + state.offset
+    out.copy_(
+        torch.ops.bitsandbytes.dequantize_4bit.default(
+            weight.data, absmax, state.blocksize, state.quant_type, state.shape, out.dtype
+        )
+    )
+
+
+def kept(shape: torch.Size, probability: float, seed: Seed, device: torch.device) -> torch.Tensor:
+    """Which elements dropout keeps: a hash of seed and position, the same on every device."""
+    bits = torch.arange(shape.numel(), dtype=torch.int32, device=device).mul_(_FIBONACCI).add_(seed)
+    for shift, factor in ((16, _MIX[0]), (13, _MIX[1])):
+        bits ^= (bits >> shift) & ((1 << (32 - shift)) - 1)  # a logical shift: int32 has a sign
+        bits *= factor
+    bits ^= (bits >> 16) & 0xFFFF
+    return ((bits >> 8) & (DRAWS - 1)).ge_(round(probability * DRAWS)).bool().view(shape)
+
+
+def dropout(x: torch.Tensor, probability: float, seed: Seed) -> torch.Tensor:
+    """``x`` with elements set to 0 with the probability, the others scaled to keep the mean."""
+    if triton_runs(x):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.dropout(x, probability, seed)
+    return x * kept(x.shape, probability, seed, x.device) * (1 / (1 - probability))
+
+
+def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float, seed: Seed) -> None:
+    """Add the gradient of ``dropout`` to ``total`` in place."""
+    if triton_runs(total):
+        from steps.train.kernels import triton_kernels
+
+        triton_kernels.add_dropped(total, gradient, probability, seed)
+        return
+    total += gradient * kept(gradient.shape, probability, seed, gradient.device) * (1 / (1 - probability))
+
+
+def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
+    """silu(gate) * up for gate and up side by side: [tokens, 2 * width] -> [tokens, width + margin], margin unset."""
+    if triton_runs(gate_up):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.swiglu(gate_up, margin)
+    gate, up = gate_up.chunk(2, dim=1)
+    result = gate.new_empty(gate.shape[0], gate.shape[1] + margin)
+    torch.mul(torch.nn.functional.silu(gate), up, out=result[:, : gate.shape[1]])
+    return result
+
+
+def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient of gate and up side by side with an unset margin, and silu(gate) * up made again in the same pass."""
+    if triton_runs(gate_up):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.swiglu_backward(gradient, gate_up, margin)
+    gate, up = gate_up.chunk(2, dim=1)
+    sigmoid = torch.sigmoid(gate.float())
+    silu = (gate * sigmoid).to(gate.dtype)
+    by_gate = gradient.float() * up * sigmoid * (1 + gate * (1 - sigmoid))
+    rest = gate.new_empty(gate.shape[0], margin)
+    return torch.cat([by_gate.to(gate.dtype), gradient * silu, rest], dim=1), silu * up
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Root mean square norm over the last dimension, as Llama does it: in float32, rounded before the weight."""
+    if triton_runs(x):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.rms_norm(x, weight, epsilon)
+    wide = x.float()
+    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * (wide * scale).to(x.dtype)
+
+
+def rms_norm_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Gradient by ``x``; the weight is frozen."""
+    if triton_runs(x):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.rms_norm_backward(gradient, x, weight, epsilon)
+    wide = x.float()
+    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    normed, outer = wide * scale, gradient.float() * weight
+    return (scale * (outer - normed * (normed * outer).mean(-1, keepdim=True))).to(x.dtype)

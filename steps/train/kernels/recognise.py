@@ -1,0 +1,67 @@
+"""Which modules compute exactly what the fused functions compute."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from steps.train.kernels import elementwise
+
+
+def obstacle(layer: Any) -> str | None:
+    """Why a LoRA layer cannot be fused, or None."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    base, active = layer.base_layer, list(layer.active_adapters)
+    checks = (
+        (not isinstance(base, Linear4bit), f"{type(base).__name__} is no 4-bit layer"),
+        (len(active) != 1 or active[0] not in layer.lora_A, "not exactly one active adapter"),
+        (bool(layer.lora_variant), "a variant of LoRA (DoRA, aLoRA)"),
+        (layer.merged, "the adapter is merged"),
+        (getattr(base, "bias", None) is not None, "the layer has a bias"),
+    )
+    for there, why in checks:
+        if there:
+            return why
+    if layer.lora_B[active[0]].bias is not None:
+        return "the adapter has a bias"
+    if getattr(base.weight.quant_state, "packing_format_for_cpu", False):
+        return "bitsandbytes repacked the weight for the CPU"
+    return None
+
+
+def is_lora(module: torch.nn.Module) -> bool:
+    """Whether PEFT put a LoRA adapter here."""
+    from peft.tuners.lora import LoraLayer
+
+    return isinstance(module, LoraLayer)
+
+
+def is_swiglu(module: torch.nn.Module) -> bool:
+    """Whether the module's class computes down(silu(gate(x)) * up(x)): tried on stand-ins for its three layers."""
+    gate, up = torch.linspace(-4, 4, 16).view(2, 8), torch.linspace(1, 3, 16).view(2, 8)
+    stand_in = SimpleNamespace(
+        gate_proj=lambda _: gate,
+        up_proj=lambda _: up,
+        down_proj=lambda product: product,
+        act_fn=getattr(module, "act_fn", None),
+    )
+    try:
+        result = type(module).forward(stand_in, gate)
+    except (AttributeError, TypeError):  # it reads more of itself than the three layers and the activation
+        return False
+    expected = torch.nn.functional.silu(gate) * up
+    return isinstance(result, torch.Tensor) and result.shape == expected.shape and torch.allclose(result, expected)
+
+
+def is_llama_norm(module: torch.nn.Module) -> bool:
+    """Whether the module is an RMSNorm as Llama has it, with a frozen weight: tried on a few numbers."""
+    weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    if not isinstance(weight, torch.Tensor) or not isinstance(epsilon, float) or weight.requires_grad:
+        return False
+    x = torch.linspace(-2, 3, weight.numel(), dtype=weight.dtype, device=weight.device).view(1, -1)
+    with torch.no_grad():
+        result = type(module).forward(module, x)
+        expected = elementwise.rms_norm(x, weight, epsilon)
+    tolerance = 4 * torch.finfo(weight.dtype).eps
+    return isinstance(result, torch.Tensor) and torch.allclose(result, expected, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,158 @@
+"""Every Triton kernel computes what its plain-torch twin computes: on a GPU, or in Triton's interpreter without one.
+
+The interpreter is chosen when triton is first imported: run this file alone, or with TRITON_INTERPRET=1.
+"""
+
+import os
+import sys
+
+import pytest
+import torch
+
+if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+    if "triton" in sys.modules:
+        pytest.skip("triton was imported before, and not as its interpreter", allow_module_level=True)
+    os.environ["TRITON_INTERPRET"] = "1"
+
+pytest.importorskip("triton")
+
+from pathlib import Path
+
+import bitsandbytes.functional as bnb
+
+from steps.train.kernels import elementwise, triton_kernels
+from steps.train.kernels.fuse import Recompute, fuse
+from tests.tiny_peft import step, tiny_peft
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TYPES = [torch.bfloat16, torch.float32] if DEVICE == "cuda" else [torch.float32]  # the interpreter's numpy has no bf16
+
+
+def draw(*shape: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+@pytest.fixture
+def twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps elementwise on plain torch."""
+    monkeypatch.setattr(elementwise, "triton_runs", lambda tensor: False)
+
+
+@pytest.mark.usefixtures("twin")
+@pytest.mark.parametrize("dtype", TYPES)
+class TestTwins:
+    """Same inputs, both ways."""
+
+    @pytest.mark.parametrize("shape", [(64, 128), (33, 192)])
+    def test_dequantise(self, dtype: torch.dtype, shape: tuple[int, int]) -> None:
+        weight = draw(*shape, dtype=dtype)
+        packed, state = bnb.quantize_4bit(weight, compress_statistics=True, quant_type="nf4")
+        parameter = torch.nn.Parameter(packed, requires_grad=False)
+        parameter.quant_state = state  # type: ignore[attr-defined]  # as bitsandbytes' Params4bit has it
+        wide = draw(shape[0] + 3, shape[1] + 16, dtype=dtype, seed=1)  # rows with a stride, as in a margin
+        around = wide.clone()
+        out, expected = wide[: shape[0], : shape[1]], torch.empty_like(weight)
+        triton_kernels.dequantise_nf4(packed, state, out)
+        assert torch.equal(wide[shape[0] :], around[shape[0] :])
+        assert torch.equal(wide[:, shape[1] :], around[:, shape[1] :])
+        elementwise.dequantise(parameter, expected)
+        torch.testing.assert_close(out, expected, rtol=1e-6 if dtype == torch.float32 else 8e-3, atol=0)
+        assert float((out != expected).float().mean()) < 0.02
+
+    @pytest.mark.parametrize("width", [8, 1500])
+    def test_swiglu(self, dtype: torch.dtype, width: int) -> None:
+        gate_up, gradient = draw(5, 2 * width, dtype=dtype), draw(5, width, dtype=dtype, seed=1)
+        product, expected = triton_kernels.swiglu(gate_up, margin=4), elementwise.swiglu(gate_up, margin=4)
+        assert product.shape == expected.shape == (5, width + 4)
+        torch.testing.assert_close(product[:, :width], expected[:, :width])
+        by_both, again = triton_kernels.swiglu_backward(gradient, gate_up, margin=4)
+        expected_by_both, expected_again = elementwise.swiglu_backward(gradient, gate_up, margin=4)
+        assert by_both.shape == expected_by_both.shape == (5, 2 * width + 4)
+        torch.testing.assert_close(by_both[:, : 2 * width], expected_by_both[:, : 2 * width])
+        torch.testing.assert_close(again, expected_again)
+
+    @pytest.mark.parametrize("width", [64, 100])
+    def test_rms_norm(self, dtype: torch.dtype, width: int) -> None:
+        x, weight, gradient = (draw(n, width, dtype=dtype, seed=n) for n in (7, 1, 7))
+        weight = weight[0]
+        x, gradient = x.t().contiguous().t(), gradient.t().contiguous().t()  # not contiguous
+        torch.testing.assert_close(triton_kernels.rms_norm(x, weight, 1e-5), elementwise.rms_norm(x, weight, 1e-5))
+        torch.testing.assert_close(
+            triton_kernels.rms_norm_backward(gradient, x, weight, 1e-5),
+            elementwise.rms_norm_backward(gradient, x, weight, 1e-5),
+        )
+
+    @pytest.mark.parametrize("seed", [0, 1, 16, 2**31 - 1])
+    def test_dropout_keeps_the_same_elements(self, dtype: torch.dtype, seed: int) -> None:
+        x, total = draw(9, 300, dtype=dtype), draw(9, 300, dtype=dtype, seed=1)
+        torch.testing.assert_close(
+            triton_kernels.dropout(x, 0.1, seed), elementwise.dropout(x, 0.1, seed), rtol=1e-2, atol=0
+        )
+        part = x[:, :200]  # rows with a stride
+        torch.testing.assert_close(
+            triton_kernels.dropout(part, 0.1, seed), elementwise.dropout(part, 0.1, seed), rtol=1e-2, atol=0
+        )
+        one, other = total.clone(), total.clone()
+        triton_kernels.add_dropped(one, x, 0.1, seed)
+        elementwise.add_dropped(other, x, 0.1, seed)
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("recompute", "dropout"), [("norms", 0.0), ("layers", 0.1)])
+def test_a_model_through_triton_and_through_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute: Recompute, dropout: float
+) -> None:
+    """All kernels at their places, with the strides that they meet there."""
+    model = tiny_peft(tmp_path, lora_dropout=dropout)
+    fuse(model, recompute=recompute)
+    results = []
+    for through_triton in (False, True):
+        monkeypatch.setattr(elementwise, "triton_runs", lambda tensor, chosen=through_triton: chosen)
+        torch.manual_seed(1)
+        results.append(step(model))
+    (logits, gradients), (triton_logits, triton_gradients) = results
+    torch.testing.assert_close(triton_logits, logits, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(triton_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 16, 2**31 - 1])
+def test_dropout_reads_its_seed_from_memory(seed: int) -> None:
+    """A captured step changes it between replays."""
+    x, seeds = draw(9, 300, dtype=torch.float32), torch.tensor([5, seed], dtype=torch.int32, device=DEVICE)
+    assert torch.equal(triton_kernels.dropout(x, 0.1, seeds[1]), triton_kernels.dropout(x, 0.1, seed))
+    one, other = torch.zeros_like(x), torch.zeros_like(x)
+    triton_kernels.add_dropped(one, x, 0.1, seeds[1])
+    triton_kernels.add_dropped(other, x, 0.1, seed)
+    assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@pytest.mark.parametrize("recompute", ["norms", "layers"])
+def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, recompute: Recompute) -> None:
+    """Needs flash attention as well; loss and gradients over three micro-batches, with dropout."""
+    pytest.importorskip("flash_attn")
+    from steps.train.graph.capture import CapturedStep, Part
+    from tests.train.test_graph import gradients, packed
+
+    found = []
+    parts: tuple[Part, Part] = ("nothing", "all")
+    for part in parts:
+        model = tiny_peft(tmp_path, "bfloat16", 1, heads=1, attention="flash_attention_2", lora_dropout=0.1)
+        step = CapturedStep(
+            model, fuse(model, recompute=recompute), tokens=96, block=32, autocast=torch.bfloat16, part=part
+        )
+        torch.manual_seed(3)
+        batches = [{name: _on_gpu(value) for name, value in packed(seed=seed).items()} for seed in range(3)]
+        losses = [step.run(batch, 50) for batch in batches]
+        assert step.replayed == 3, step.error
+        found.append((losses, gradients(model)))
+    (losses, expected), (captured_losses, captured) = found
+    for loss, other in zip(losses, captured_losses, strict=True):
+        torch.testing.assert_close(other, loss)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(captured[name], gradient, rtol=3e-2, atol=1e-3)
+
+
+def _on_gpu(value: object) -> object:
+    return value.cuda() if isinstance(value, torch.Tensor) else value
