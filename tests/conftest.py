@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny, and there is a worker for each core
+if not hasattr(sys.modules["__main__"], "__file__"):  # a worker's has none, and ZenML takes its folder for the sources
+    sys.modules["__main__"].__file__ = str(Path(__file__).parents[1] / "worker.py")
 atexit.register(shutil.rmtree, os.environ["ZENML_CONFIG_PATH"], ignore_errors=True)
 
 
