@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,12 @@ if TYPE_CHECKING:
 os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny, and there is a worker for each core
-if not hasattr(sys.modules["__main__"], "__file__"):  # a worker's has none, and ZenML takes its folder for the sources
-    sys.modules["__main__"].__file__ = str(Path(__file__).parents[1] / "worker.py")
 atexit.register(shutil.rmtree, os.environ["ZENML_CONFIG_PATH"], ignore_errors=True)
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # ZenML takes the folder of the main module, and a worker's has none
+    from zenml.utils.source_utils import set_custom_source_root
+
+    set_custom_source_root(str(Path(__file__).parents[1]))
 
 
 @pytest.fixture
