@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from steps.rows import BATCH_ROWS
+from steps.rows import batches_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +29,7 @@ def lengths_of_column(rows: "Dataset", column: str) -> Lengths:
     import numpy as np
     import pyarrow.compute as pc
 
-    batches = rows.select_columns([column]).with_format("arrow").iter(batch_size=BATCH_ROWS)
+    batches = batches_of(rows.select_columns([column]))
     sizes = np.concatenate([np.zeros(0, np.int32), *(pc.utf8_length(table[column]).to_numpy() for table in batches)])
     if not len(sizes):
         return Lengths(median=0, p95=0, longest=0, counts=[0] * len(EDGES))

@@ -2,13 +2,19 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import generate_random_fingerprint
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 BATCH_ROWS = 1000
 """Rows that are turned into Arrow together; decides memory and speed, never the result."""
@@ -48,6 +54,21 @@ def table_of(rows: Iterable[Mapping[str, object]], features: Features) -> Datase
     waiting = iter(rows)
     batches = iter(lambda: list(islice(waiting, BATCH_ROWS)), [])
     return dataset_of((pa.Table.from_pylist(batch, schema=schema) for batch in batches), features)
+
+
+def batches_of(rows: Dataset) -> Iterator[pa.Table]:
+    """The rows as Arrow tables of :data:`BATCH_ROWS` rows, nothing of them as Python objects."""
+    batches: Iterator[pa.Table] = rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    return batches
+
+
+def list_lengths(rows: Dataset, *columns: str) -> "npt.NDArray[np.int64]":
+    """Items of each row's lists, summed over the columns: of token ids, the tokens of each row."""
+    counts = [
+        sum(pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in columns)
+        for table in batches_of(rows)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *counts])
 
 
 def dataset_of(tables: Iterable[pa.Table], features: Features) -> Dataset:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+IGNORED = -100
+"""Label of a token that does not count in the loss (torch.nn.CrossEntropyLoss)."""
+
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, padding on the right.

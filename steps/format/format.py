@@ -1,6 +1,5 @@
 """Rows -> sequences of tokens -> blocks, and single examples to evaluate on."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from steps.format.params import PromptParameters
 from steps.format.report import FormatReport, ShownSequence, SplitFormat, TokenLengths
 from steps.format.shown import shown_sequence
 from steps.format.tokenize import (
-    IGNORED,
     LEFT_OUT_FEATURES,
     Encoder,
     LeftOut,
@@ -27,7 +25,8 @@ from steps.format.tokenize import (
 from steps.provenance import write_provenance
 from steps.resolve.base_model import local_tokenizer
 from steps.resolve.locks import ModelLock
-from steps.rows import BATCH_ROWS, table_of
+from steps.rows import batches_of, list_lengths, table_of
+from steps.tokenizer import IGNORED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,12 +72,12 @@ def format_rows(
         if name != "test":
             sequences = sequences_of(split, encode, prompt, cut)
             blocks[name] = pack(sequences, prompt.max_length, prompt.packing)
-            figures.append(_split_report(split, _lengths(sequences, "input_ids"), blocks[name], cut, prompt))
+            figures.append(_split_report(split, list_lengths(sequences, "input_ids"), blocks[name], cut, prompt))
         if name != "train":
             examples[name] = examples_of(split, encode, prompt.max_length, whole)
         if name == "test":
             figures.append(
-                _split_report(split, _lengths(examples[name], "prompt_ids", "completion_ids"), None, whole, prompt)
+                _split_report(split, list_lengths(examples[name], "prompt_ids", "completion_ids"), None, whole, prompt)
             )
         left_out.append(cut if name == "train" else whole)
     if not len(blocks["train"]):
@@ -137,28 +136,10 @@ def _split_report(
     )
 
 
-def _lengths(rows: Dataset, *columns: str) -> "npt.NDArray[np.int64]":
-    """Tokens of each row, over all the columns."""
-    return np.concatenate(
-        [
-            np.zeros(0, np.int64),
-            *(
-                sum(pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in columns)
-                for table in _tables(rows)
-            ),
-        ]
-    )
-
-
 def _trained(blocks: Dataset) -> int:
     return sum(
-        pc.sum(pc.not_equal(pc.list_flatten(table["labels"]), IGNORED)).as_py() or 0 for table in _tables(blocks)
+        pc.sum(pc.not_equal(pc.list_flatten(table["labels"]), IGNORED)).as_py() or 0 for table in batches_of(blocks)
     )
-
-
-def _tables(rows: Dataset) -> Iterator[pa.Table]:
-    tables: Iterator[pa.Table] = rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    return tables
 
 
 def _report(

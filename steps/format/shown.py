@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from steps.format.report import ShownSequence, ShownToken
-from steps.format.tokenize import IGNORED
+from steps.tokenizer import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,14 +11,11 @@ from datasets import Dataset, Features, List, Value
 
 from steps.chat_template import Template
 from steps.format.params import PromptParameters
-from steps.rows import BATCH_ROWS, dataset_of
-from steps.tokenizer import continuation_encoder, encoder, special_tokens
+from steps.rows import batches_of, dataset_of
+from steps.tokenizer import IGNORED, continuation_encoder, encoder, special_tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-IGNORED = -100
-"""Label of a token that does not count in the loss (torch.nn.CrossEntropyLoss)."""
 
 PROBES = ("", "a", " a", "\na", "Add 1.", "def f(x):\n    return 'é 🙂'\n")
 """Instructions on which a prompt in two parts is compared with the whole."""
@@ -140,7 +137,7 @@ def examples_of(rows: Dataset, encode: Encoder, max_length: int, left_out: LeftO
     """Rows that fit ``max_length`` tokens whole, as single examples to evaluate on (``EXAMPLE_FEATURES``)."""
 
     def tables() -> Iterator[pa.Table]:
-        for batch in _batches(rows):
+        for batch in batches_of(rows):
             kept = [
                 {name: one.row[name] for name in TEXT_COLUMNS}
                 | {"prompt": one.prompt, "prompt_ids": one.prompt_ids, "completion_ids": one.completion_ids}
@@ -156,7 +153,7 @@ def sequences_of(rows: Dataset, encode: Encoder, prompt: PromptParameters, left_
     """Token ids and labels to train on (``SEQUENCE_FEATURES``): one sequence a row, several where it is split."""
 
     def tables() -> Iterator[pa.Table]:
-        for batch in _batches(rows):
+        for batch in batches_of(rows):
             ids: list[list[int]] = []
             labels: list[list[int]] = []
             names: list[str] = []
@@ -168,11 +165,6 @@ def sequences_of(rows: Dataset, encode: Encoder, prompt: PromptParameters, left_
             yield pa.table([names, ids, labels], schema=SEQUENCE_FEATURES.arrow_schema)
 
     return dataset_of(tables(), SEQUENCE_FEATURES)
-
-
-def _batches(rows: Dataset) -> Iterator[pa.Table]:
-    batches: Iterator[pa.Table] = rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    return batches
 
 
 def _fits(one: Encoded, max_length: int, left_out: LeftOut) -> bool:

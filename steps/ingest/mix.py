@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from steps.rows import BATCH_ROWS, ROW_FEATURES, dataset_of
+from steps.rows import ROW_FEATURES, batches_of, dataset_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,6 +42,6 @@ def smallest(rows: Dataset, count: int) -> Dataset:
 
 def _filtered(rows: Dataset, kept: "npt.NDArray[np.bool_]") -> Iterator[pa.Table]:
     start = 0
-    for table in rows.with_format("arrow").iter(batch_size=BATCH_ROWS):
+    for table in batches_of(rows):
         yield table.filter(pa.array(kept[start : start + len(table)]))
         start += len(table)

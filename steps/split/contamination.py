@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
-from steps.rows import BATCH_ROWS
+from steps.rows import batches_of
 from steps.split.duplicates import Positions
 from steps.split.ngrams import WORD_PATTERN, Hashes, ngrams_of, words_of
 
@@ -60,7 +60,7 @@ class Contamination:
         """Look for the items in rows."""
         found: list[tuple[Positions, Positions, npt.NDArray[np.float64]]] = []
         start = 0
-        for batch in rows.select_columns(list(FIELDS)).with_format("arrow").iter(BATCH_ROWS):
+        for batch in batches_of(rows.select_columns(list(FIELDS))):
             owners, parts, shares = self._shares(batch)
             order = np.lexsort((parts, -shares, owners))  # of equal shares the first part
             _, first = np.unique(owners[order], return_index=True)
@@ -111,7 +111,7 @@ def _grams_and_owners(items: Dataset, n: int) -> tuple[Hashes, Positions]:
 
 def _part_grams(items: Dataset, n: int) -> Iterator[tuple[Hashes, Positions]]:
     start = 0
-    for batch in items.select_columns(list(FIELDS)).with_format("arrow").iter(BATCH_ROWS):
+    for batch in batches_of(items.select_columns(list(FIELDS))):
         for number, field in enumerate(FIELDS):
             found = ngrams_of(words_of(batch[field], signs=False), n, SHORTEST)
             order = np.lexsort((found.hashes, found.owners()))

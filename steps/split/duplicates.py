@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from steps.rows import BATCH_ROWS
+from steps.rows import batches_of
 
 Positions = npt.NDArray[np.int64]
 
@@ -20,7 +20,7 @@ def repeats_of(rows: Dataset) -> Positions:
     A row that repeats none stands at its own position. Instruction and completion both count.
     """
     digests = bytearray()
-    for batch in rows.select_columns(["instruction", "completion"]).with_format("arrow").iter(BATCH_ROWS):
+    for batch in batches_of(rows.select_columns(["instruction", "completion"])):
         for pair in zip(*(batch[name].to_pylist() for name in ("instruction", "completion")), strict=True):
             text = "\0".join(" ".join(part.lower().split()) for part in pair)
             digests += hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
-from steps.rows import BATCH_ROWS
+from steps.rows import batches_of
 from steps.split.duplicates import Positions
 from steps.split.ngrams import Hashes, Ngrams, mixed, ngrams_of, words_of
 
@@ -182,7 +182,7 @@ def _band_keys(rows: Dataset, threshold: float) -> Hashes:
     bands, width = bands_of(threshold)
     keys = np.empty((bands, len(rows)), np.uint64)
     start = 0
-    for batch in rows.select_columns(list(FIELDS)).with_format("arrow").iter(BATCH_ROWS):
+    for batch in batches_of(rows.select_columns(list(FIELDS))):
         signatures = np.minimum(*(_signatures(batch[field], mark) for mark, field in enumerate(FIELDS)))
         for band, lines in enumerate(_bands(signatures, bands, width)):
             key = np.zeros(batch.num_rows, np.uint64)

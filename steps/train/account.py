@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.quantize.device import Device
+from steps.rows import list_lengths
 from steps.train.course import Course
 from steps.train.divergence import spikes
 from steps.train.params import TrainingParameters
@@ -38,7 +39,7 @@ def report_of(
     trained, total = model.get_nb_trainable_parameters()
     flop = flop_per_token(model, mean_context(blocks), checkpointing=training.gradient_checkpointing)
     early = f"validation loss no longer fell after step {course.best_step}"
-    tokens = sum(map(len, blocks["input_ids"]))
+    tokens = int(list_lengths(blocks, "input_ids").sum())
     return TrainingReport(
         steps=course.steps,
         validation=course.validation,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from steps.errors import DataError, ModelError
 from steps.resolve.base_model import local_model
 from steps.resolve.locks import ModelLock
+from steps.tokenizer import IGNORED
 from steps.train.adapter import KEY, trainable
 from steps.train.params import TrainingParameters
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from peft.tuners.lora import Linear4bit
     from trl.trainer.sft_trainer import SFTTrainer
-
-IGNORED = -100
-"""Label of a token that does not count in the loss."""
 
 
 def initialize(trainer: "SFTTrainer", training: TrainingParameters, base: dict[str, object]) -> None:

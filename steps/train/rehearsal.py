@@ -13,10 +13,11 @@ from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from steps.errors import PipelineError, TrainingError
+from steps.rows import list_lengths
+from steps.tokenizer import IGNORED
 from steps.train.adapter import trainable
 from steps.train.checkpoint import Checkpoints
-from steps.train.initialization import IGNORED
-from steps.train.targets import lengths_of, require_targets
+from steps.train.targets import require_targets
 
 if TYPE_CHECKING:
     from steps.train.trainer import ResumableTrainer
@@ -71,7 +72,7 @@ def rehearse(trainer: "ResumableTrainer", blocks: DatasetDict, checkpoints: Chec
                 done += _require_strangers(trainer, blocks["train"])
         for name, split in splits.items():
             largest = _largest(split, trainer.args.per_device_train_batch_size)
-            tokens = int(lengths_of(largest).sum())
+            tokens = int(list_lengths(largest, "input_ids").sum())
             what = "training step" if name == "train" else "evaluation batch"
             done.append(f"{what} of {tokens:,} tokens")
             with _tried(done[-1], FEWER):
@@ -110,7 +111,7 @@ def _without_trace(trainer: "ResumableTrainer") -> Iterator[None]:
 
 def _largest(split: Dataset, count: int) -> Dataset:
     """The blocks of the micro-batch with the most tokens that can be."""
-    longest = np.argsort(-lengths_of(split), kind="stable")[:count]
+    longest = np.argsort(-list_lengths(split, "input_ids"), kind="stable")[:count]
     return split.select(longest)
 
 

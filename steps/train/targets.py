@@ -4,24 +4,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
 from steps.errors import DataError
-from steps.rows import BATCH_ROWS
-from steps.train.initialization import IGNORED
+from steps.rows import batches_of
+from steps.tokenizer import IGNORED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 NAMED = 5
 """Blocks and rows that an error names."""
-
-
-def lengths_of(split: Dataset) -> "npt.NDArray[np.int64]":
-    """Tokens of each block."""
-    return np.concatenate([pc.list_value_length(batch["input_ids"]).to_numpy() for batch in _batches(split)])
 
 
 def require_targets(split: Dataset, end: int, end_token: str, where: str) -> None:
@@ -57,14 +51,9 @@ def require_targets(split: Dataset, end: int, end_token: str, where: str) -> Non
         )
 
 
-def _batches(split: Dataset) -> Iterator[pa.Table]:
-    batches: Iterator[pa.Table] = split.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    return batches
-
-
 def _counts(split: Dataset, end: int) -> Iterator[tuple["npt.NDArray[np.int64]", "npt.NDArray[np.int64]"]]:
     """For each batch of blocks: labels that count in the loss, and those that are the end token."""
-    for batch in _batches(split):
+    for batch in batches_of(split):
         labels = batch["labels"].combine_chunks()
         flat = labels.flatten().to_numpy()
         ends = np.concatenate([[0], np.cumsum(pc.list_value_length(labels).to_numpy())])

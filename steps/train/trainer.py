@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 
+from steps.tokenizer import IGNORED
 from steps.train.adapter import trainable
 from steps.train.callbacks import BestAdapter, Recorder
 from steps.train.checkpoint import Checkpoints
 from steps.train.divergence import DivergenceGuard
-from steps.train.initialization import IGNORED
 
 if TYPE_CHECKING:
     from transformers.trainer_utils import EvalLoopOutput

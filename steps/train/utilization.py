@@ -1,10 +1,13 @@
 """Floating-point operations of a training, and the share of the card's peak that they make up."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset
+
+from steps.rows import batches_of, list_lengths
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -97,11 +100,9 @@ def _attention_width(model: "PeftModel") -> int:
 
 def mean_context(blocks: Dataset) -> float:
     """How many tokens a token sees, itself included: those of its own sequence up to itself."""
-    packed = "seq_lengths" in blocks.column_names
-    sequences: Iterable[int] = (
-        (length for lengths in blocks["seq_lengths"] for length in lengths)
-        if packed
-        else (len(ids) for ids in blocks["input_ids"])
-    )
-    lengths = list(sequences)
-    return sum(length * (length + 1) / 2 for length in lengths) / sum(lengths)
+    if "seq_lengths" in blocks.column_names:
+        lengths = np.concatenate([pc.list_flatten(table["seq_lengths"]).to_numpy() for table in batches_of(blocks)])
+    else:
+        lengths = list_lengths(blocks, "input_ids")
+    sizes = lengths.astype(np.float64)
+    return float((sizes * (sizes + 1) / 2).sum() / sizes.sum())

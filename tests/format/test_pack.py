@@ -16,7 +16,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from steps.format import pack as packing_module
 from steps.format.pack import best_fit_decreasing, pack
-from steps.format.tokenize import IGNORED, SEQUENCE_FEATURES
+from steps.format.tokenize import SEQUENCE_FEATURES
+from steps.tokenizer import IGNORED
 from tests.tiny import write_model
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)

@@ -10,12 +10,12 @@ from steps.chat_template import bind_template
 from steps.errors import DataError, ModelError
 from steps.format.format import format_rows, require_round_trip
 from steps.format.params import PromptParameters
-from steps.format.tokenize import IGNORED, Encoder, LeftOut, sequences_of
+from steps.format.tokenize import Encoder, LeftOut, sequences_of
 from steps.resolve.base_model import lock_model
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters
 from steps.rows import ROW_FEATURES
-from steps.tokenizer import load_tokenizer
+from steps.tokenizer import IGNORED, load_tokenizer
 from steps.train.params import TrainingParameters
 from tests.tiny import row, write_model
 

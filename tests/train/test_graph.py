@@ -14,11 +14,10 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.tokenizer import load_tokenizer
+from steps.tokenizer import IGNORED, load_tokenizer
 from steps.train.graph.batch import StaticBatch
 from steps.train.graph.capture import CapturedStep, Part, obstacle
 from steps.train.graph.training import CapturedTraining
-from steps.train.initialization import IGNORED
 from steps.train.kernels.fuse import Fusion, Recompute, fuse
 from steps.train.kernels.seeds import Seeds
 from tests.tiny_peft import tiny_peft

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from steps.train.initialization import IGNORED
+from steps.tokenizer import IGNORED
 
 
 class StaticBatch:

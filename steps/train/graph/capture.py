@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
+from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
-from steps.train.initialization import IGNORED
 from steps.train.kernels.fuse import Fusion, other_dropout
 
 if TYPE_CHECKING:
