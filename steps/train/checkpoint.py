@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import DatasetDict
 
 from steps.errors import DeviceError, TrainingError
 from steps.files import hashes, require_space
 from steps.fingerprint import fingerprint
 from steps.quantize.device import describe_device
+from steps.rows import batches_of
 from steps.train.params import CheckpointParameters, TrainingParameters
 
 MANIFEST = "manifest.json"
@@ -137,8 +140,14 @@ def work_of(blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, tra
     digest.update(json.dumps([code, files], sort_keys=True).encode())
     for name, split in sorted(blocks.items()):
         digest.update(name.encode())
-        for batch in split.iter(batch_size=1000):
-            digest.update(json.dumps(batch, sort_keys=True).encode())
+        for batch in batches_of(split):
+            for column in batch.column_names:
+                digest.update(column.encode())
+                lists = batch[column].combine_chunks()
+                digest.update(pc.list_value_length(lists).to_numpy().tobytes())
+                values = lists.flatten()
+                texts = pa.types.is_string(values.type)
+                digest.update("\0".join(values.to_pylist()).encode() if texts else values.to_numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
