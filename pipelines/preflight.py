@@ -22,10 +22,8 @@ from steps.train.params import TrainingParameters
 PROJECT = "qlora-pipeline"
 
 TRAINING_SHARE = 0.2
-"""The same for adapter, optimiser state and checkpoints: 0.15 for rank 64 on a 7B model's projections."""
-
-EXPANSION = 4
-"""Bytes of 16-bit weights over those of a 4-bit GGUF file or 4-bit weights; larger ones expand less."""
+"""Bytes of adapter, optimiser state and checkpoints over those of the 16-bit weights: 0.15 for rank 64 on a 7B model's
+projections."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +155,7 @@ def _disk(subject: Subject) -> str:
     from materializers.local import local_path
     from steps.quantize.fit import STORED_SHARE
     from steps.resolve.base_model import model_size
+    from steps.resolve.convert import EXPANSION
 
     store = Client().active_stack.artifact_store
     folder = local_path(store.path, store)
@@ -167,7 +166,7 @@ def _disk(subject: Subject) -> str:
     except ModelError:
         raise ModelError("not tried, since the base model cannot be read") from None
     expanded = bool(lock.package or lock.quantization)
-    full = model_size(lock) * (EXPANSION if expanded else 1)
+    full = model_size(lock) * (EXPANSION["nf4"] if expanded else 1)  # larger formats expand less
     copies = 2 if expanded or lock.pickled else 1  # the merged model, and safetensors at full precision if need be
     kind = subject.config.valid("quantization", QuantizationParameters).kind
     needed = int(full * (copies + STORED_SHARE[kind] + TRAINING_SHARE))

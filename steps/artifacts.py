@@ -15,7 +15,7 @@ class Directory:
 
 
 class TokenizerFiles(Directory):
-    """Tokenizer with the trained prompt template as its ``chat_template``, and ``template.json`` beside it."""
+    """Tokenizer with the trained prompt template as its ``chat_template``."""
 
 
 class QuantizedModel(Directory):

@@ -77,7 +77,7 @@ def bind_template(template: PromptTemplate, system: str | None, folder: Path) ->
 
 
 def _bind_text(text: TemplateText, system: str, tokenizer: "PreTrainedTokenizerBase") -> Template:
-    eos = str(tokenizer.eos_token)
+    eos, tokens = str(tokenizer.eos_token), special_tokens(tokenizer)
     for key, written, field in (
         ("prompt", text.prompt, "{instruction}"),
         ("next_prompt", text.later_prompt, "{instruction}"),
@@ -85,7 +85,7 @@ def _bind_text(text: TemplateText, system: str, tokenizer: "PreTrainedTokenizerB
         ("completion", text.completion, "{completion}"),
     ):
         before, after = written.replace("{eos}", eos).split(field)
-        _require_apart(f"parameters.prompt.template.{key}", field, before, after, special_tokens(tokenizer))
+        _require_apart(f"parameters.prompt.template.{key}", field, before, after, tokens)
     before, after = text.completion.replace("{eos}", "").split("{completion}")
     closing = _closing(text.prompt.split("{instruction}")[1].replace("{eos}", eos), tokenizer)
     conversation = _conversation(text, system, begin_token(tokenizer), eos)

@@ -58,7 +58,7 @@ def train_adapter(
             doing it.
     """
     from steps.train.account import report_of
-    from steps.train.adapter import digest, save_adapter, trainable
+    from steps.train.adapter import digest, trainable
     from steps.train.callbacks import Recorder
     from steps.train.course import Course
     from steps.train.meter import Meter
@@ -91,15 +91,23 @@ def train_adapter(
             "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
         )
 
-    base = read_provenance(model_folder)["base_model"]
+    _write(model, model_folder, tokenizer_folder, training, output)
+    return report_of(course, initial, blocks["train"], model, training, device, rehearsal.seconds)
+
+
+def _write(
+    model: "PeftModel", model_folder: Path, tokenizer_folder: Path, training: TrainingParameters, output: Path
+) -> None:
+    """The adapter with its tokenizer, the way it generates, and where it comes from."""
+    from steps.train.adapter import save_adapter
+
+    stored = read_provenance(model_folder)
+    base = stored["base_model"]
     save_adapter(model, str(base["hub"] or base["name"]), str(base["commit"]), output)
     tokenizer = load_tokenizer(tokenizer_folder)
     tokenizer.save_pretrained(output)
     generation_config(tokenizer).save_pretrained(output)
-    write_provenance(
-        output, base_model=base, quantization=read_provenance(model_folder)["quantization"], training=training
-    )
-    return report_of(course, initial, blocks["train"], model, training, device, rehearsal.seconds)
+    write_provenance(output, base_model=base, quantization=stored["quantization"], training=training)
 
 
 def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
