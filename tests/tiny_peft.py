@@ -1,15 +1,19 @@
 """A tiny random 4-bit Llama with an adapter, and one step of it: what the kernels' tests hold against each other."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, set_seed
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.quantize.device import describe_device
-from steps.quantize.load import keep_trainable
+from steps.quantize.load import keep_trainable, load_quantized
+from steps.tokenizer import load_tokenizer
 from steps.train.params import SEVEN_PROJECTIONS
+from tests.tiny_run import TinyRun
 
 
 def tiny_peft(
@@ -72,3 +76,36 @@ def step(model: PeftModel, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch
     output.loss.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     return output.logits.detach(), gradients
+
+
+def float32_trainer(
+    kind: type[SFTTrainer], run: TinyRun, folder: Path, lora: LoraConfig, **settings: Any
+) -> SFTTrainer:
+    """A trainer of the tiny run's blocks whose arithmetic and adapter are float32; ``settings`` are SFTConfig's."""
+    set_seed(1)
+    device = describe_device("float32", "sdpa")
+    trainer = kind(
+        model=load_quantized(run.model, device),
+        args=SFTConfig(
+            output_dir=str(folder / "trainer"),
+            learning_rate=5e-3,
+            bf16=False,
+            use_cpu=device.kind == "cpu",
+            gradient_checkpointing=False,
+            save_strategy="no",
+            logging_steps=1,
+            disable_tqdm=True,
+            report_to="none",
+            max_length=None,
+            padding_free=True,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            **settings,
+        ),
+        train_dataset=run.blocks["train"],
+        processing_class=load_tokenizer(run.tokenizer),
+        peft_config=lora,
+    )
+    for parameter in cast("PeftModel", trainer.model).parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer

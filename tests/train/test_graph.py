@@ -8,19 +8,15 @@ from typing import Any, cast
 import pytest
 import torch
 from peft import PeftModel
-from transformers import set_seed
-from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from steps.quantize.device import describe_device
-from steps.quantize.load import load_quantized
-from steps.tokenizer import IGNORED, load_tokenizer
+from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
 from steps.train.graph.capture import CapturedStep, Part, obstacle
 from steps.train.graph.training import CapturedTraining
 from steps.train.kernels.fuse import Fusion, Recompute, fuse
 from steps.train.kernels.seeds import Seeds
-from tests.tiny_peft import tiny_peft
+from tests.tiny_peft import float32_trainer, tiny_peft
 from tests.tiny_run import TinyRun
 
 BLOCK = 32
@@ -308,35 +304,10 @@ def trained(
     """Loss and tokens of each step, and the adapter."""
     from peft import LoraConfig
 
-    set_seed(1)
-    device = describe_device("float32", "sdpa")
-    trainer = Trainer(
-        model=load_quantized(run.model, device),
-        args=SFTConfig(
-            output_dir=str(folder / "trainer"),
-            max_steps=6,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=accumulate,
-            learning_rate=5e-3,
-            bf16=False,
-            use_cpu=device.kind == "cpu",
-            gradient_checkpointing=False,
-            save_strategy="no",
-            logging_steps=1,
-            disable_tqdm=True,
-            report_to="none",
-            max_length=None,
-            padding_free=True,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=run.blocks["train"],
-        processing_class=load_tokenizer(run.tokenizer),
-        peft_config=LoraConfig(r=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
+    lora = LoraConfig(r=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    settings = {"max_steps": 6, "per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulate}
+    trainer = cast(Trainer, float32_trainer(Trainer, run, folder, lora, **settings))
     model = cast(PeftModel, trainer.model)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
     fusion = fuse(model, recompute="layers")
     if part is not None:
         longest = max(len(block["input_ids"]) for block in run.blocks["train"])

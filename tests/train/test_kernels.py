@@ -7,20 +7,18 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
-from transformers import LlamaConfig, set_seed
-from trl.trainer.sft_config import SFTConfig
+from transformers import LlamaConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.tokenizer import load_tokenizer
 from steps.train.kernels import elementwise, mlp
 from steps.train.kernels.forwards import SharedInput
 from steps.train.kernels.fuse import Fusion, Recompute, fuse
 from steps.train.kernels.recognise import is_llama_norm, is_swiglu
 from steps.train.kernels.weights import FrozenWeights, Scratch
 from steps.train.params import SEVEN_PROJECTIONS
-from tests.tiny_peft import step, tiny_peft, tokens
+from tests.tiny_peft import float32_trainer, step, tiny_peft, tokens
 from tests.tiny_run import TinyRun
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
@@ -362,38 +360,12 @@ def trained(
     run: TinyRun, folder: Path, recompute: Recompute | None, dropout: float = 0.0, steps: int = 10
 ) -> tuple[list[float], PeftModel]:
     """Loss of each step, and the model; fused unless ``recompute`` is None."""
-    set_seed(1)
-    device = describe_device("float32", "sdpa")
-    config = SFTConfig(
-        output_dir=str(folder / "trainer"),
-        max_steps=steps,
-        per_device_train_batch_size=2,
-        learning_rate=5e-3,
-        lr_scheduler_type="constant",
-        bf16=False,
-        use_cpu=device.kind == "cpu",
-        gradient_checkpointing=False,
-        save_strategy="no",
-        logging_steps=1,
-        disable_tqdm=True,
-        report_to="none",
-        max_length=None,
-        padding_free=True,
-        dataset_kwargs={"skip_prepare_dataset": True},
+    lora = LoraConfig(
+        r=8, lora_alpha=16, lora_dropout=dropout, target_modules=list(SEVEN_PROJECTIONS), task_type="CAUSAL_LM"
     )
-    trainer = SFTTrainer(
-        model=load_quantized(run.model, device),
-        args=config,
-        train_dataset=run.blocks["train"],
-        processing_class=load_tokenizer(run.tokenizer),
-        peft_config=LoraConfig(
-            r=8, lora_alpha=16, lora_dropout=dropout, target_modules=list(SEVEN_PROJECTIONS), task_type="CAUSAL_LM"
-        ),
-    )
+    settings = {"max_steps": steps, "per_device_train_batch_size": 2, "lr_scheduler_type": "constant"}
+    trainer = float32_trainer(SFTTrainer, run, folder, lora, **settings)
     model = cast(PeftModel, trainer.model)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
     if recompute is not None:
         assert fuse(model, recompute=recompute).left == {}
     trainer.train()
