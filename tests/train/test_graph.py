@@ -53,7 +53,7 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
 
 
 def captured(model: PeftModel, fusion: Fusion, part: Part = "nothing") -> CapturedStep:
-    return CapturedStep(model, fusion, tokens=96, block=BLOCK, autocast=None, part=part)
+    return CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
 
 
 class TestStaticBatch:
@@ -277,7 +277,7 @@ def test_what_cannot_be_captured_says_why(
     model = tiny_peft(tmp_path, lora_dropout=0.1)
     fusion = prepare(model)
     assert obstacle(model, fusion, part) is not None
-    step = CapturedStep(model, fusion, tokens=96, block=BLOCK, autocast=None, part=part)
+    step = CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
     assert step.run(packed(), TRAINED) is None
     assert re.search(f"not captured: .*{why}", str(step))
 

@@ -21,7 +21,8 @@ from steps.train.params import (
     TrainingParameters,
 )
 from steps.train.report import TrainingReport
-from steps.train.train import sft_config, train_adapter
+from steps.train.build import Task, sft_config
+from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
 LORA = LoraParameters(r=4)
