@@ -13,7 +13,8 @@ import torch
 
 from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
-from steps.train.kernels.fuse import Fusion, other_dropout
+from steps.train.kernels.fuse import Fusion
+from steps.train.kernels.recognise import other_dropout
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,7 +37,7 @@ def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | Non
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if getattr(config, name, None)]
     scaled = [name for name in SCALED_HEADS if getattr(config, name, None) is not None]
-    dropout = other_dropout(model, fusion) if fusion is not None else None
+    dropout = other_dropout(model, fusion.left) if fusion is not None else None
     checks = (
         (part != "nothing" and model.device.type != "cuda", "it needs a CUDA GPU"),
         (part != "nothing" and config._attn_implementation != "flash_attention_2", "it needs flash_attention_2"),
