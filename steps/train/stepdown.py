@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -13,6 +14,9 @@ SIGNS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 """In messages of errors that have no type of their own: CUDA's, cuBLAS' and the processor's allocator."""
 
 FEWER = "where memory is short, set parameters.plan.micro_batch to 1 and parameters.plan.recompute to layers"
+
+
+Result = TypeVar("Result")
 
 
 class OutOfMemory(TrainingError):
@@ -34,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
-def within_memory[T](plans: Sequence[Plan], train: Callable[[Plan, list[StepDown]], T]) -> T:
+def within_memory(plans: Sequence[Plan], train: Callable[[Plan, list[StepDown]], Result]) -> Result:
     """Train by the first plan; where memory is short, by the next one.
 
     Args:

@@ -64,7 +64,6 @@ def train_adapter(
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
     task = Task(blocks, model_folder, tokenizer_folder, training, device)
-    plans = [Plan(training.batch_size, training.gradient_accumulation, fused=False)]
     with tempfile.TemporaryDirectory(prefix="training-") as working:
         store = checkpoints or Checkpoints(Path(working), "checkpoints", CheckpointParameters())
         with store.held(), sigterm_noted() as asked_to_go:
@@ -72,9 +71,14 @@ def train_adapter(
             def train(plan: Plan, left: list[StepDown]) -> Trained:
                 return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
 
-            trained = within_memory(plans, train)
+            trained = within_memory(plans_for(task), train)
     _write(trained.model, model_folder, tokenizer_folder, training, output)
     return report_of(task, trained)
+
+
+def plans_for(task: Task) -> list[Plan]:
+    """The plans that fit the device, the fastest first."""
+    return [Plan(task.training.batch_size, task.training.gradient_accumulation, fused=False)]
 
 
 def _train(

@@ -315,7 +315,9 @@ def trained(
     fusion = fuse(model, PLANS["layers"])
     if part is not None:
         longest = max(len(block["input_ids"]) for block in run.blocks["train"])
-        trainer.captured = CapturedStep(model, fusion, tokens=longest, block=longest, autocast=None, part=part)
+        trainer.captured = CapturedStep(
+            model, fusion, tokens=longest, block=longest, sequences=64, autocast=None, part=part
+        )
     trainer.train()
     if trainer.captured is not None:
         assert trainer.captured.replayed == 6 * accumulate, str(trainer.captured)

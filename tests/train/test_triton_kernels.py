@@ -139,7 +139,9 @@ def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, pla
     parts: tuple[Part, Part] = ("nothing", "all")
     for part in parts:
         model = tiny_peft(tmp_path, "bfloat16", 1, heads=1, attention="flash_attention_2", lora_dropout=0.1)
-        step = CapturedStep(model, fuse(model, PLANS[plan]), tokens=96, block=32, autocast=torch.bfloat16, part=part)
+        step = CapturedStep(
+            model, fuse(model, PLANS[plan]), tokens=96, block=32, sequences=16, autocast=torch.bfloat16, part=part
+        )
         torch.manual_seed(3)
         batches = [{name: _on_gpu(value) for name, value in packed(seed=seed).items()} for seed in range(3)]
         losses = [step.run(batch, 50) for batch in batches]

@@ -84,7 +84,7 @@ class CapturedStep:
         autocast: torch.dtype | None,
         part: Part = "all",
     ) -> None:
-        """At most: ``tokens`` and ``sequences`` of a micro-batch that is filled up, and tokens of a sequence (``block``).
+        """Sizes that no batch exceeds: ``tokens`` and ``sequences`` of one that is filled up, tokens of a ``block``.
 
         ``autocast`` is the trainer's type, if any.
         """
