@@ -13,7 +13,18 @@ from steps.quantize.device import describe_device
 from steps.quantize.load import keep_trainable, load_quantized
 from steps.tokenizer import load_tokenizer
 from steps.train.params import SEVEN_PROJECTIONS
+from steps.train.plan.plan import Plan
 from tests.tiny_run import TinyRun
+
+PLANS = {
+    "nothing": Plan(1, 1, recompute="nothing"),
+    "norms": Plan(1, 1, recompute="norms"),
+    "mlp": Plan(1, 1, recompute="mlp"),
+    "mixed": Plan(1, 1, recompute="mlp", recomputed_layers=1),
+    "layers": Plan(1, 1, recomputed_layers=2),
+}
+"""From the one that keeps most to the one that keeps least."""
+PLAIN = PLANS["nothing"]
 
 
 def tiny_peft(
@@ -62,6 +73,21 @@ def tiny_peft(
         if "lora_B" in name:
             parameter.data.normal_(0, 0.05, generator=generator)
     return model.train()
+
+
+def decoder(model: PeftModel) -> Any:
+    """Llama without its head."""
+    return cast(Any, model).base_model.model.model
+
+
+def first_layer(model: PeftModel) -> Any:
+    """Its first decoder layer."""
+    return decoder(model).layers[0]
+
+
+def differ(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Norm of the difference over the norm."""
+    return float((one.float() - other.float()).norm() / other.float().norm())
 
 
 def tokens(seed: int = 0) -> torch.Tensor:

@@ -1,43 +1,39 @@
 """The report of a finished training."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datasets import Dataset
-
-from steps.quantize.device import Device
+from steps.quantize.device import Choice, Device
 from steps.rows import list_lengths
+from steps.train.build import Task
 from steps.train.course import Course
 from steps.train.divergence import spikes
-from steps.train.params import TrainingParameters
+from steps.train.plan.plan import Plan
 from steps.train.report import Cost, TrainingReport
+from steps.train.stepdown import StepDown
 from steps.train.utilization import PEAK_FLOPS, FlopPerToken, flop_per_token, mean_context
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def report_of(
-    course: Course,
-    initial: str,
-    blocks: Dataset,
-    model: "PeftModel",
-    training: TrainingParameters,
-    device: Device,
-    preflight_seconds: float,
-) -> TrainingReport:
-    """Put the report together.
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: the model has its best weights."""
 
-    Args:
-        course: of all processes that took part.
-        initial: hash of the adapter that the training started with.
-        blocks: of the training split.
-        model: base and adapter.
-        training: what was learned.
-        device: where.
-        preflight_seconds: of this call; 0 if it trained nothing.
-    """
-    trained, total = model.get_nb_trainable_parameters()
-    flop = flop_per_token(model, mean_context(blocks), checkpointing=training.gradient_checkpointing)
+    model: "PeftModel"
+    course: Course  # of all processes that took part
+    initial: str  # hash of the adapter that the training started with
+    plan: Plan
+    left: list[StepDown]  # plans of this call that needed too much memory
+    preflight_seconds: float  # of this call; 0 if it trained nothing
+
+
+def report_of(task: Task, trained: Trained) -> TrainingReport:
+    """Put the report together."""
+    course, training, blocks = trained.course, task.training, task.blocks["train"]
+    parameters, total = trained.model.get_nb_trainable_parameters()
+    flop = flop_per_token(trained.model, mean_context(blocks), recomputed_layers=trained.plan.recomputed_layers)
     early = f"validation loss no longer fell after step {course.best_step}"
     tokens = int(list_lengths(blocks, "input_ids").sum())
     return TrainingReport(
@@ -53,16 +49,22 @@ def report_of(
         tokens_per_step=round(training.batch_size * training.gradient_accumulation * tokens / len(blocks)),
         tokens=course.tokens,
         epochs=course.epochs,
-        trainable_parameters=trained,
+        trainable_parameters=parameters,
         total_parameters=total,
         flop_per_token=flop.model,
-        initial_adapter_sha256=initial,
-        device=device.reason,
-        choices=list(device.choices),
-        preflight_seconds=preflight_seconds,
-        cost=cost_of(course, flop, device),
+        initial_adapter_sha256=trained.initial,
+        device=task.device.reason,
+        choices=[*task.device.choices, *_plan_choices(trained)],
+        preflight_seconds=trained.preflight_seconds,
+        cost=cost_of(course, flop, task.device),
         parameters=training.model_dump(mode="json"),
     )
+
+
+def _plan_choices(trained: Trained) -> list[Choice]:
+    """The plan, and those that were left for it."""
+    left = [Choice("plan left", str(one.plan), one.reason) for one in trained.left]
+    return [*left, Choice("plan", str(trained.plan), "the fastest that fits")]
 
 
 def cost_of(course: Course, flop: FlopPerToken, device: Device) -> Cost:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from steps.progress import Progress
 from steps.train.adapter import trainable
 from steps.train.course import Course
+from steps.train.figures import StepFigures
 from steps.train.meter import Meter
 from steps.train.params import EarlyStoppingParameters
 from steps.train.report import Measurement, TrainedStep
@@ -52,6 +53,7 @@ class Recorder(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """What came since the backward pass was clipping, the check for infinite gradients and the optimiser."""
         self.meter.mark("optimizer")
+        self.course.epochs = state.epoch or 0.0
 
     def on_log(
         self,
@@ -61,31 +63,25 @@ class Recorder(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Take the figures that the trainer logged."""
+        """Take the validation loss."""
         values = logs or {}
         if "eval_loss" in values:
             self.course.validation.append(Measurement(step=state.global_step, loss=values["eval_loss"]))
             self.on_metrics(state.global_step, {"validation_loss": values["eval_loss"]})
-        if "loss" in values:
-            self.meter.update()
-            self.course.epochs = values["epoch"]
-            self._take_step(state.global_step, values)
 
-    def _take_step(self, number: int, values: dict[str, float]) -> None:
-        norm = float(values.get("grad_norm", 0.0))  # not finite where float16's loss scaling has left the step out
-        if not math.isfinite(norm) or self._is_skipped(number):
-            return
-        step = TrainedStep(step=number, loss=values["loss"], learning_rate=values["learning_rate"], grad_norm=norm)
+    def take(self, figures: StepFigures) -> None:
+        """Take the figures of a step, and show them."""
+        self.meter.update()
+        step = TrainedStep(
+            step=figures.step, loss=sum(figures.losses), learning_rate=figures.learning_rate, grad_norm=figures.norm
+        )
         course = self.course
         course.steps.append(step)
         tokens, seconds = course.tokens - self.before[0], course.training_seconds - self.before[1]
         self.before = (course.tokens, course.training_seconds)
         speed = {"tokens_per_second": tokens / seconds, "memory_gib": course.peak_memory_bytes / 2**30}
-        self.on_metrics(number, _figures(step) | speed)
-        self.progress.advance(number, self._note())
-
-    def _is_skipped(self, step: int) -> bool:
-        return bool(self.course.skipped) and self.course.skipped[-1].step == step
+        self.on_metrics(step.step, _figures(step) | speed)
+        self.progress.advance(step.step, self._note())
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End the line."""

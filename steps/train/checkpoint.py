@@ -113,6 +113,11 @@ class Checkpoints:
                 return
 
 
+def step_of(checkpoint: Path) -> int:
+    """Optimiser steps that were done when it was written."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def checkpoints_of(
     blocks: DatasetDict,
     model_folder: Path,

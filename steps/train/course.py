@@ -9,7 +9,7 @@ from steps.train.report import Measurement, SkippedStep, TrainedStep
 
 COURSE = "course.json"
 
-TRAINING = ("data", "forward", "backward", "optimizer", "rest")
+TRAINING = ("data", "forward", "backward", "captured", "optimizer", "rest")
 """The phases of training alone; the others are start, evaluation and checkpoints."""
 
 

@@ -1,10 +1,11 @@
 """Losses and gradients that are not finite are skipped or stop the run; losses that stand out are named."""
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,9 +14,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from steps.errors import TrainingError
 from steps.train.adapter import trainable
-from steps.train.course import Course
+from steps.train.figures import StepFigures
 from steps.train.params import DivergenceParameters
 from steps.train.report import SkippedStep, TrainedStep
+
+if TYPE_CHECKING:
+    from steps.train.callbacks import Recorder
 
 LEAST_WINDOW = 5
 """Losses that a median needs before anything is called a spike."""
@@ -25,16 +29,24 @@ NORMAL = 1.4826
 
 
 class DivergenceGuard(TrainerCallback):
-    """Skips an optimiser step whose loss or gradient is not finite; too many in a row stop the run."""
+    """Skips an optimiser step whose loss or gradient is not finite; too many in a row stop the run.
 
-    def __init__(self, divergence: DivergenceParameters, course: Course, blocks: Dataset) -> None:
+    torch's fused optimisers leave a step out themselves when they are told so in the GPU's memory. There the figures
+    are looked at once they have arrived, a step later, and the GPU never waits for this process. Elsewhere they are
+    awaited before the step.
+    """
+
+    def __init__(self, divergence: DivergenceParameters, recorder: "Recorder", blocks: Dataset) -> None:
         self.divergence = divergence
-        self.course = course
+        self.recorder, self.course = recorder, recorder.course
         self.blocks = blocks
         self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Tokens and loss of each micro-batch of the optimiser step under way."""
         self.norm = torch.tensor(0.0)
         """Of the gradient that they sum up to, not clipped."""
+        self.weights_are_whole = False
+        """A step has begun, and its optimiser has not: what is written now is what a resumed training needs."""
+        self.under_way: deque[StepFigures] = deque()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A new optimiser step has no micro-batch yet."""
@@ -43,14 +55,43 @@ class DivergenceGuard(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the gradients away if they or the loss are not finite: without them the optimiser changes nothing."""
-        bad = [tokens for tokens, loss in self.batches if not bool(torch.isfinite(loss))]
-        if not bad and (bool(torch.isfinite(self.norm)) or _scale_is_sought(kwargs["optimizer"])):
-            return
-        for parameter in trainable(kwargs["model"]).values():
-            parameter.grad = None
-        what = "loss" if bad else "gradient norm"
-        self._skip(state.global_step + 1, what, bad or [tokens for tokens, _ in self.batches])
+        """Have the step left out if its loss or gradient is not finite."""
+        self.weights_are_whole = False
+        optimizer = kwargs["optimizer"]  # accelerate's, around torch's
+        rate = optimizer.param_groups[0]["lr"]
+        figures, values = StepFigures.fetch(
+            state.global_step + 1, rate, self.batches, self.norm, scale_is_sought=_scale_is_sought(optimizer)
+        )
+        if figures.arrived is not None and optimizer.scaler is None and optimizer.param_groups[0].get("fused"):
+            optimizer.optimizer.found_inf = (~torch.isfinite(values).all()).float()
+        else:
+            figures.are_there(wait=True)
+            if not figures.is_finite and not (figures.loss_is_finite and figures.scale_is_sought):
+                for parameter in trainable(kwargs["model"]).values():
+                    parameter.grad = None  # without them the optimiser changes nothing
+        self.under_way.append(figures)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Look at what has arrived."""
+        self.look(wait=False)
+
+    def look(self, *, wait: bool) -> None:
+        """Record the steps whose figures have arrived, with ``wait`` all.
+
+        Raises:
+            TrainingError: too many in a row are not finite.
+        """
+        while self.under_way and self.under_way[0].are_there(wait=wait):
+            figures = self.under_way.popleft()
+            if figures.is_finite:
+                self.recorder.take(figures)
+            elif not figures.loss_is_finite:
+                bad = [
+                    each for each, loss in zip(figures.tokens, figures.losses, strict=True) if not math.isfinite(loss)
+                ]
+                self._skip(figures.step, "loss", bad)
+            elif not figures.scale_is_sought:
+                self._skip(figures.step, "gradient norm", figures.tokens)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """A validation loss that is not finite comes from the weights, so the next step would not be better.

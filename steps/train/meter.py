@@ -40,7 +40,7 @@ class Meter:
     """Writes costs into the course; every moment belongs to one phase, from one mark to the next.
 
     On a GPU a mark is a CUDA event, which the GPU stamps when it gets there and which is read once it has: waiting at
-    each mark would leave the GPU without work. The trainer reads each step's loss, so a step's marks are stamped then.
+    each mark would leave the GPU without work.
     """
 
     def __init__(self, course: Course, on_gpu: bool) -> None:
@@ -48,7 +48,8 @@ class Meter:
         self.on_gpu = on_gpu
         self.began = False
         self.last = self._now()
-        self.marks: deque[tuple[str, Moment]] = deque()
+        self.marks: deque[tuple[str, Moment, list[int | torch.Tensor]]] = deque()
+        """Phase, its end, and the tokens trained on since the mark before."""
         self.tokens: list[int | torch.Tensor] = []
         self.energy = energy_counter() if on_gpu else None
         self.joules = self.energy() if self.energy else 0.0
@@ -64,7 +65,8 @@ class Meter:
 
     def mark(self, phase: str) -> None:
         """The time since the last mark was spent on ``phase``."""
-        self.marks.append((phase if self.began else "start", self._now()))
+        self.marks.append((phase if self.began else "start", self._now(), self.tokens))
+        self.tokens = []
 
     def count(self, inputs: dict[str, Any]) -> None:
         """A micro-batch was trained on, if training has begun; padding is no token, and packed blocks have none."""
@@ -78,12 +80,11 @@ class Meter:
         if wait and self.on_gpu:
             torch.cuda.synchronize()
         while self.marks and self.marks[0][1].query():
-            phase, moment = self.marks.popleft()
+            phase, moment, tokens = self.marks.popleft()
             spent = self.last.elapsed_time(moment) / 1000
             self.course.seconds_in[phase] = self.course.seconds_in.get(phase, 0.0) + spent
             self.last = moment
-        self.course.tokens += sum(int(number) for number in self.tokens)
-        self.tokens.clear()
+            self.course.tokens += sum(int(number) for number in tokens)
         self.course.peak_memory_bytes = max(self.course.peak_memory_bytes, self._peak_memory())
         if self.energy is not None and self.course.energy_joules is not None:
             now = self.energy()

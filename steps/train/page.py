@@ -17,6 +17,7 @@ PHASES = {
     "data": "waiting for micro-batches",
     "forward": "forward pass and loss",
     "backward": "backward pass, activations computed again for it",
+    "captured": "both passes, replayed as one CUDA graph",
     "optimizer": "clipping, check for infinite gradients, optimiser, schedule",
     "evaluation": "validation loss, copy of the best adapter",
     "checkpoints": "written to disk",

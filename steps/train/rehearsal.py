@@ -17,6 +17,7 @@ from steps.rows import list_lengths
 from steps.tokenizer import IGNORED
 from steps.train.adapter import trainable
 from steps.train.checkpoint import Checkpoints
+from steps.train.stepdown import FEWER, OutOfMemory, is_out_of_memory
 from steps.train.targets import require_targets
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ NEIGHBOUR_TOKENS = 32
 
 ROUNDING = 0.02
 """Relative difference of logits that bfloat16 may make on a GPU; a neighbour in sight makes tenths."""
-
-FEWER = "where memory is short, lower parameters.training.batch_size and raise gradient_accumulation by as much"
 
 
 class Rehearsal(TrainerCallback):
@@ -91,9 +90,8 @@ def _tried(part: str, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(
-            f"the pre-flight failed at the {part}: {type(error).__name__}: {first}; {advice}"
-        ) from error
+        kind = OutOfMemory if is_out_of_memory(error) else TrainingError
+        raise kind(f"the pre-flight failed at the {part}: {type(error).__name__}: {first}; {advice}") from error
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Training the adapter: TRL's SFTTrainer on packed blocks and the stored 4-bit model."""
 
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,22 +10,21 @@ from datasets import DatasetDict
 from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import Device, describe_device
-from steps.quantize.load import load_quantized
+from steps.quantize.device import describe_device
 from steps.tokenizer import generation_config, load_tokenizer
+from steps.train.account import Trained
+from steps.train.build import Task
 from steps.train.checkpoint import Checkpoints
-from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
 from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
+from steps.train.stepdown import StepDown, within_memory
 from steps.train.tracking import OnMetrics, nowhere
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from trl.trainer.sft_config import SFTConfig
 
-    from steps.train.callbacks import Recorder
     from steps.train.course import Course
-    from steps.train.trainer import ResumableTrainer
 
 
 def train_adapter(
@@ -58,41 +58,67 @@ def train_adapter(
             doing it.
     """
     from steps.train.account import report_of
-    from steps.train.adapter import digest, trainable
-    from steps.train.callbacks import Recorder
-    from steps.train.course import Course
-    from steps.train.meter import Meter
-    from steps.train.preemption import CheckpointSchedule, sigterm_noted
-    from steps.train.rehearsal import Rehearsal
+    from steps.train.preemption import sigterm_noted
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
-    course = Course()
-    recorder = Recorder(course, Meter(course, device.kind == "cuda"), on_metrics)
+    task = Task(blocks, model_folder, tokenizer_folder, training, device)
     with tempfile.TemporaryDirectory(prefix="training-") as working:
         store = checkpoints or Checkpoints(Path(working), "checkpoints", CheckpointParameters())
         with store.held(), sigterm_noted() as asked_to_go:
-            config = sft_config(training, device, blocks, working)
-            trainer = _trainer(blocks, model_folder, tokenizer_folder, training, device, config, recorder)
-            rehearsal = Rehearsal(trainer, blocks, store)
-            trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
-            trainer.add_callback(rehearsal)
-            model = cast("PeftModel", trainer.model)
-            initial = digest(model)
-            require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
-            trainer.run(store)
-            recorder.meter.update(wait=True)
-            _require_end(course, store)
+
+            def train(plan: Plan, left: list[StepDown]) -> Trained:
+                return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
+
+            trained = within_memory(plans_for(task), train)
+    _write(trained.model, model_folder, tokenizer_folder, training, output)
+    return report_of(task, trained)
+
+
+def plans_for(task: Task) -> list[Plan]:
+    """The plans that fit the device, the fastest first."""
+    return [Plan(task.training.batch_size, task.training.gradient_accumulation, fused=False)]
+
+
+def _train(
+    task: Task,
+    plan: Plan,
+    left: list[StepDown],
+    store: Checkpoints,
+    asked_to_go: threading.Event,
+    working: str,
+    on_metrics: OnMetrics,
+    output: Path,
+) -> Trained:
+    """Train by one plan, from the newest checkpoint where there is one; the model has the best weights then."""
+    from steps.train.adapter import digest, trainable
+    from steps.train.build import build_trainer
+    from steps.train.callbacks import Recorder
+    from steps.train.course import Course
+    from steps.train.meter import Meter
+    from steps.train.preemption import CheckpointSchedule
+    from steps.train.rehearsal import Rehearsal
+
+    course = Course()
+    recorder = Recorder(course, Meter(course, task.device.kind == "cuda"), on_metrics)
+    trainer = build_trainer(task, plan, recorder, working)
+    rehearsal = Rehearsal(trainer, task.blocks, store)
+    trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
+    trainer.add_callback(rehearsal)
+    model = cast("PeftModel", trainer.model)
+    initial = digest(model)
+    require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
+    trainer.run(store)
+    recorder.meter.update(wait=True)
+    _require_end(course, store)
     trainer.best.restore(model)
     if digest(model) == initial:
         raise ModelError(
             f"parameters.training: {len(course.steps)} optimiser steps left the adapter as it was; raise max_steps, "
             "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
         )
-
-    _write(model, model_folder, tokenizer_folder, training, output)
-    return report_of(course, initial, blocks["train"], model, training, device, rehearsal.seconds)
+    return Trained(model, course, initial, plan, left, rehearsal.seconds)
 
 
 def _write(
@@ -116,88 +142,3 @@ def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
             f"{checkpoints.folder}: training stopped after step {course.last_step} of {course.planned_steps}, since "
             "the process was asked to end (SIGTERM); run the same pipeline again to go on from there"
         )
-
-
-def _trainer(
-    blocks: DatasetDict,
-    model_folder: Path,
-    tokenizer_folder: Path,
-    training: TrainingParameters,
-    device: Device,
-    config: "SFTConfig",
-    recorder: "Recorder",
-) -> "ResumableTrainer":
-    from transformers import set_seed
-    from transformers.trainer_callback import PrinterCallback
-
-    from steps.train.adapter import lora_config, trainable
-    from steps.train.callbacks import BestAdapter
-    from steps.train.divergence import DivergenceGuard
-    from steps.train.evaluation import EvaluateAtEnd
-    from steps.train.initialization import initialize
-    from steps.train.trainer import ResumableTrainer
-
-    best = BestAdapter(training.early_stopping, recorder.course)
-    guard = DivergenceGuard(training.divergence, recorder.course, blocks["train"])
-
-    set_seed(training.seed)  # before the adapter is made: its A matrices are random
-    model = load_quantized(model_folder, device)
-    trainer = ResumableTrainer(
-        recorder,
-        best,
-        guard,
-        model=model,
-        args=config,
-        train_dataset=blocks["train"],
-        eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
-        processing_class=load_tokenizer(tokenizer_folder),
-        peft_config=lora_config(model, training.lora),
-        callbacks=[EvaluateAtEnd(), recorder, best, guard],
-    )
-    initialize(trainer, training, read_provenance(model_folder)["base_model"])
-    trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
-    for name, parameter in trainable(cast("PeftModel", trainer.model)).items():
-        # TRL made them bfloat16, which other arithmetic is not; nor can a norm's weight of 1.0 move in it by a step
-        if device.precision != "bfloat16" or ".lora_" not in name:
-            parameter.data = parameter.data.float()
-    if training.lora.loraplus_lr_ratio is not None:
-        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
-    return trainer
-
-
-def sft_config(training: TrainingParameters, device: Device, blocks: DatasetDict, working: str) -> "SFTConfig":
-    """TRL's configuration for the parameters; the data are tokenised and packed already."""
-    from trl.trainer.sft_config import SFTConfig
-
-    from steps.train.evaluation import steps_between
-
-    on_cpu = device.kind == "cpu"
-    return SFTConfig(
-        output_dir=working,
-        num_train_epochs=training.epochs,
-        max_steps=training.max_steps or -1,
-        per_device_train_batch_size=training.batch_size,
-        per_device_eval_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
-        gradient_checkpointing=training.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        **optimizer_arguments(training),
-        bf16=device.precision == "bfloat16",
-        fp16=device.precision == "float16",
-        tf32=device.tf32,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=not on_cpu,
-        eval_strategy="steps" if len(blocks["validation"]) else "no",
-        eval_steps=steps_between(training, len(blocks["train"])),
-        save_strategy="no",
-        logging_steps=1,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # it would leave such batches out of the validation loss
-        disable_tqdm=True,
-        report_to="none",
-        seed=training.seed,
-        data_seed=training.seed,
-        max_length=None,
-        padding_free="seq_lengths" in blocks["train"].column_names,
-        dataset_kwargs={"skip_prepare_dataset": True},
-    )

@@ -15,8 +15,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 from steps.tokenizer import IGNORED
 from steps.train.adapter import trainable
 from steps.train.callbacks import BestAdapter, Recorder
-from steps.train.checkpoint import Checkpoints
+from steps.train.checkpoint import Checkpoints, step_of
 from steps.train.divergence import DivergenceGuard
+from steps.train.graph.training import CapturedTraining
+from steps.train.stepdown import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers.trainer_utils import EvalLoopOutput
@@ -26,7 +28,7 @@ BYTES_PER_WEIGHT = 16
 """At most, in a checkpoint: the weight, two moments of the optimiser and the best weight, 4 bytes each."""
 
 
-class ResumableTrainer(SFTTrainer):
+class ResumableTrainer(CapturedTraining, SFTTrainer):
     """Replaces what transformers does for a checkpoint's model, which is not exact for an adapter.
 
     PEFT would load bfloat16 weights as float32. Optimiser, schedule, loss scaling, random numbers and the position in
@@ -39,6 +41,9 @@ class ResumableTrainer(SFTTrainer):
         self.course, self.meter = recorder.course, recorder.meter
         self.adapted = cast("PeftModel", self.model)
         self.checkpoints: Checkpoints
+        self.random: tuple[torch.Tensor, list[torch.Tensor]]
+        """At the beginning of the optimiser step under way."""
+        self.forward_is_marked = False  # of the micro-batch under way; a captured one has its passes in one
         self.evaluated: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Mean loss and trained tokens of each batch of the evaluation under way."""
 
@@ -47,28 +52,40 @@ class ResumableTrainer(SFTTrainer):
         self.checkpoints = checkpoints
         checkpoints.require_space(self._checkpoint_bytes())
         newest = checkpoints.newest()
-        if newest is None:
-            self.train()
-            return
-        self._resume_course(newest)
+        if newest is not None:
+            self._resume_course(newest)
         if self.course.finished:
-            load_weights(self.adapted, newest)
-        else:
-            self.train(resume_from_checkpoint=str(newest))
+            load_weights(self.adapted, cast("Path", newest))
+            return
+        try:
+            self.train(resume_from_checkpoint=None if newest is None else str(newest))
+        except Exception as error:
+            if is_out_of_memory(error) and self.guard.weights_are_whole:
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        """Write the state before the step that memory was short for, so that a smaller plan goes on from there."""
+        newest = self.checkpoints.newest()
+        if self.state.global_step > (0 if newest is None else step_of(newest)):
+            self.adapted.zero_grad()
+            torch.set_rng_state(self.random[0])
+            torch.cuda.set_rng_state_all(self.random[1])
+            self._save_checkpoint(self.adapted, None)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
-        """One micro-batch; what the guard must know is kept, and a loss that is not finite goes no further.
-
-        transformers adds the losses up between two logs, and one NaN would stay in that sum.
-        """
-        loss: torch.Tensor = super().training_step(model, inputs, *arguments)  # type: ignore[no-untyped-call]  # TRL's
-        self.meter.mark("backward")
+        """One micro-batch; what the guard must know is kept."""
+        loss = super().training_step(model, inputs, *arguments)
         self.meter.count(inputs)
+        self.meter.mark("backward" if self.forward_is_marked else "captured")
+        self.forward_is_marked = False
         self.guard.batches.append((inputs["input_ids"], loss))
-        if self.accelerator.sync_gradients:
-            gradients = [one.grad for one in trainable(self.adapted).values() if one.grad is not None]
-            self.guard.norm = torch.nn.utils.get_total_norm(gradients)  # before clipping, which hides an overflow
-        return torch.nan_to_num(loss, nan=0.0, posinf=0.0, neginf=0.0)
+        return loss
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own
+        self.guard.norm = norm  # before clipping, which hides an overflow
+        return norm
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
         """Forward pass and loss; the meter is told of training's, an evaluation's are part of the evaluation."""
@@ -77,19 +94,29 @@ class ResumableTrainer(SFTTrainer):
         loss = super().compute_loss(model, inputs, *arguments, **named)  # type: ignore[no-untyped-call]  # TRL's
         if model.training:
             self.meter.mark("forward")
+            self.forward_is_marked = True
         return loss
 
     def get_batch_samples(self, *arguments: Any) -> tuple[list[Any], Any]:
         """The micro-batches of an optimiser step, with the time that they were waited for."""
         self.meter.mark("rest")
         batches = super().get_batch_samples(*arguments)
+        self.random = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+        self.guard.weights_are_whole = True
         self.meter.mark("data")
         return batches
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Measure the validation loss, with the time that it takes."""
         self.meter.mark("rest")
-        metrics = super().evaluate(*arguments, **named)
+        self.guard.look(wait=True)
+        try:
+            metrics = super().evaluate(*arguments, **named)
+        except Exception as error:
+            if self.captured is None or not is_out_of_memory(error):
+                raise
+            self.captured.release()  # it is captured again when training goes on
+            metrics = super().evaluate(*arguments, **named)
         self.meter.mark("evaluation")
         return metrics
 
@@ -109,7 +136,7 @@ class ResumableTrainer(SFTTrainer):
 
     def _resume_course(self, checkpoint: Path) -> None:
         """Take over figures, best weights and patience."""
-        step = int(checkpoint.name.removeprefix("step-"))
+        step = step_of(checkpoint)
         self.meter.mark("start")
         self.meter.update(wait=True)
         self.course.resume(checkpoint, step)
@@ -120,6 +147,7 @@ class ResumableTrainer(SFTTrainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.checkpoints.require_space(self._checkpoint_bytes())
         self.meter.mark("rest")
+        self.guard.look(wait=True)
         self.meter.update(wait=True)
         self.course.finished = self.course.stopped_early or self.state.global_step >= self.state.max_steps
         with self.checkpoints.writing(self.state.global_step) as folder:

@@ -25,7 +25,7 @@ class FlopPerToken:
     computed: float
 
 
-def flop_per_token(model: "PeftModel", context: float, *, checkpointing: bool) -> FlopPerToken:
+def flop_per_token(model: "PeftModel", context: float, *, recomputed_layers: int) -> FlopPerToken:
     """Count the products of matrices, two operations for each multiplication and addition.
 
     For each weight of a frozen linear layer 4: 2 forward and 2 backward, for the gradient of its input; the gradient
@@ -34,7 +34,7 @@ def flop_per_token(model: "PeftModel", context: float, *, checkpointing: bool) -
     times layers, width of all heads and context, as in PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B); but
     where PaLM takes the block's length, ``context`` leaves out what the mask does.
 
-    Gradient checkpointing computes the forward pass of all layers, but not of the output layer, once more: 6 for each
+    Gradient checkpointing computes the forward pass of layers, but not of the output layer, once more: 6 for each
     frozen weight there, 8 for each trained one, 16 for attention. Utilisation of the model leaves that out, as in
     PaLM, so that a run can't look better by computing things twice.
 
@@ -45,7 +45,7 @@ def flop_per_token(model: "PeftModel", context: float, *, checkpointing: bool) -
     Args:
         model: a model with its adapter.
         context: tokens that a token sees, itself included; the mean.
-        checkpointing: whether activations are computed again in the backward pass.
+        recomputed_layers: decoder layers that are computed again in the backward pass.
     """
     import torch
 
@@ -56,8 +56,9 @@ def flop_per_token(model: "PeftModel", context: float, *, checkpointing: bool) -
     attention = _attention_width(model) * context
     needed = 4 * frozen + 6 * trained + 12 * attention
     output = model.get_base_model().get_output_embeddings()  # type: ignore[operator]  # peft has no types
+    layers = model.get_base_model().config.get_text_config().num_hidden_layers  # type: ignore[operator,union-attr]  # peft has no types
     again = 2 * (frozen - output.in_features * output.out_features + trained) + 4 * attention
-    return FlopPerToken(model=needed, computed=needed + again * checkpointing)
+    return FlopPerToken(model=needed, computed=needed + again * recomputed_layers / layers)
 
 
 def _attention_width(model: "PeftModel") -> int:

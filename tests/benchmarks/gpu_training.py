@@ -30,7 +30,7 @@ SHAPES = {
 }
 WORDS = 32000
 GRAPH = ("off", "all", "decoder", "nothing")
-RECOMPUTE = ("nothing", "norms", "mlp", "layers")
+RECOMPUTE = ("nothing", "norms", "mlp")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Plan:
 
     label: str = ""
     fused: int = 1  # our kernels; 0 is plain TRL and PEFT
-    recompute: str = "norms"  # fused only: nothing, norms, mlp, layers
-    hold: int = 0  # fused only: weights dequantised once
+    recompute: str = "norms"  # fused only: nothing, norms, mlp; of the layers that are kept
+    recomputed_layers: int = 0  # fused only: the first decoder layers, recomputed as a whole
+    held_layers: int = 0  # fused only: the first decoder layers, whose weights are dequantised once
     micro: int = 10  # blocks of a micro-batch
     accumulate: int = 1
     dropout: float = 0.0
@@ -145,6 +146,7 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
     from steps.train.graph.training import CapturedTraining
     from steps.train.kernels.fuse import fuse
     from steps.train.params import SEVEN_PROJECTIONS
+    from steps.train.plan import plan as steps_plan
 
     set_seed(42)  # before the adapter is made: its A matrices are random
     device = describe_device("bfloat16", plan.attention)
@@ -192,7 +194,8 @@ def make_trainer(plan: Plan, model_folder: Path, steps: int) -> tuple[Any, str]:
     )
     if not plan.fused:
         return trainer, "plain"
-    fusion = fuse(cast(Any, trainer.model), recompute=cast(Any, plan.recompute), hold=bool(plan.hold))
+    chosen = steps_plan.Plan(plan.micro, plan.accumulate, plan.recomputed_layers, True, cast(Any, plan.recompute))
+    fusion = fuse(trainer.model, dataclasses.replace(chosen, held_layers=plan.held_layers))
     if plan.graph != "off":
         autocast = torch.bfloat16 if config.bf16 else None
         sizes = {"tokens": plan.micro * BLOCK, "block": BLOCK}

@@ -77,7 +77,8 @@ def test_labels_of_real_tokenizers_end_with_the_end_token_after_padding(
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     from steps.quantize.device import describe_device
-    from steps.train.train import sft_config
+    from steps.train.build import Task, sft_config
+    from steps.train.plan.plan import Plan
 
     prompt = PromptParameters(template=template, packing="none", max_length=512)
     encoder = Encoder(bind_template(prompt.template, prompt.system, tokenizer_folders[folder]))
@@ -85,9 +86,9 @@ def test_labels_of_real_tokenizers_end_with_the_end_token_after_padding(
     texts = [row(1)["completion"], row(2)["completion"] * 3]
     train = concatenate_datasets([rows(number, completion=text) for number, text in zip((1, 2), texts, strict=True)])
     sequences = sequences_of(train, encoder, prompt, LeftOut("train"))
-    config = sft_config(
-        TrainingParameters(), describe_device(), DatasetDict(train=train, validation=train), str(tmp_path)
-    )
+    blocks = DatasetDict(train=train, validation=train)
+    task = Task(blocks, tmp_path, tmp_path, TrainingParameters(), describe_device())
+    config = sft_config(task, Plan(1, 1), str(tmp_path))
     collator = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id, padding_free=config.padding_free)
     batch = collator([{name: one[name] for name in ("input_ids", "labels")} for one in sequences])
     for ids, labels, text in zip(batch["input_ids"], batch["labels"], texts, strict=True):

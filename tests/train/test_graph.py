@@ -14,9 +14,9 @@ from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
 from steps.train.graph.capture import CapturedStep, Part, obstacle
 from steps.train.graph.training import CapturedTraining
-from steps.train.kernels.fuse import Fusion, Recompute, fuse
+from steps.train.kernels.fuse import Fusion, fuse
 from steps.train.kernels.seeds import Seeds
-from tests.tiny_peft import float32_trainer, tiny_peft
+from tests.tiny_peft import PLAIN, PLANS, float32_trainer, tiny_peft
 from tests.tiny_run import TinyRun
 
 BLOCK = 32
@@ -53,7 +53,7 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
 
 
 def captured(model: PeftModel, fusion: Fusion, part: Part = "nothing") -> CapturedStep:
-    return CapturedStep(model, fusion, tokens=96, block=BLOCK, autocast=None, part=part)
+    return CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
 
 
 class TestStaticBatch:
@@ -108,10 +108,10 @@ class TestStaticBatch:
         assert static().misfit({"input_ids": inputs["input_ids"], "attention_mask": inputs["labels"]})
 
 
-@pytest.mark.parametrize("recompute", ["nothing", "norms", "mlp", "layers"])
-def test_loss_and_gradients_are_those_of_the_ordinary_pass(tmp_path: Path, recompute: Recompute) -> None:
+@pytest.mark.parametrize("plan", list(PLANS))
+def test_loss_and_gradients_are_those_of_the_ordinary_pass(tmp_path: Path, plan: str) -> None:
     model = tiny_peft(tmp_path)
-    fusion = fuse(model, recompute=recompute)
+    fusion = fuse(model, PLANS[plan])
     step = captured(model, fusion)
     for number in range(3):  # the static memory is used again
         inputs = packed([[7 + number, 20], [30], [5]], seed=number)
@@ -143,7 +143,7 @@ def overwrite(step: CapturedStep) -> None:
 def test_micro_batches_add_up(tmp_path: Path, overwrites: bool) -> None:
     """A replay overwrites its gradients, so those of earlier micro-batches are set aside."""
     model = tiny_peft(tmp_path)
-    step = captured(model, fuse(model))
+    step = captured(model, fuse(model, PLAIN))
     if overwrites:
         overwrite(step)
     alone = []
@@ -161,7 +161,7 @@ def test_micro_batches_add_up(tmp_path: Path, overwrites: bool) -> None:
 def test_a_weight_without_a_part_keeps_no_gradient(tmp_path: Path) -> None:
     """The optimiser would decay it."""
     model = tiny_peft(tmp_path)
-    fusion = fuse(model)
+    fusion = fuse(model, PLAIN)
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
     step = captured(model, fusion)
     assert step.run(packed(), TRAINED) is not None
@@ -170,7 +170,7 @@ def test_a_weight_without_a_part_keeps_no_gradient(tmp_path: Path) -> None:
 
 def test_a_batch_that_does_not_fit_goes_the_ordinary_way_and_adds_up(tmp_path: Path) -> None:
     model = tiny_peft(tmp_path)
-    step = captured(model, fuse(model))
+    step = captured(model, fuse(model, PLAIN))
     assert step.run(packed([[33]]), 50) is None
     _, expected = ordinary(model, packed([[40]]), 50)  # leaves its gradients
     assert step.run(packed(), 50) is None  # within an optimiser step nothing is captured
@@ -200,11 +200,11 @@ class TestDropout:
             assert [int(seed) for count in (3, 1, 2, 3) for seed in whole.draw(count)] == one_by_one
         assert all(isinstance(seed, int) for seed in whole.draw(2))  # an ordinary pass draws its own
 
-    @pytest.mark.parametrize("recompute", ["nothing", "norms", "mlp", "layers"])
-    def test_masks_are_those_of_the_ordinary_pass(self, tmp_path: Path, recompute: Recompute) -> None:
+    @pytest.mark.parametrize("plan", list(PLANS))
+    def test_masks_are_those_of_the_ordinary_pass(self, tmp_path: Path, plan: str) -> None:
         """In the forward pass, its recomputation and the backward pass; and others in each micro-batch."""
         model = tiny_peft(tmp_path, lora_dropout=0.3)
-        step = captured(model, fuse(model, recompute=recompute))
+        step = captured(model, fuse(model, PLANS[plan]))
         inputs = packed()
         torch.manual_seed(11)
         expected = [ordinary(model, inputs, TRAINED) for _ in range(2)]
@@ -223,7 +223,7 @@ class TestDropout:
 def test_a_capture_that_fails_leaves_training_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No capture fails without a GPU, so its pass is made to."""
     model = tiny_peft(tmp_path, lora_dropout=0.3)
-    step = captured(model, fuse(model))
+    step = captured(model, fuse(model, PLAIN))
 
     def forbidden(batch: StaticBatch) -> torch.Tensor:
         torch.rand(3)
@@ -243,27 +243,31 @@ def plain(model: PeftModel) -> Fusion | None:
     return None
 
 
+def fused(model: PeftModel) -> Fusion | None:
+    return fuse(model, PLAIN)
+
+
 def other_dropout(model: PeftModel) -> Fusion | None:
-    fusion = fuse(model)
+    fusion = fuse(model, PLAIN)
     cast(Any, model).base_model.model.model.layers[0].mlp.act_fn = torch.nn.Dropout(0.1)
     return fusion
 
 
 def dynamic_rope(model: PeftModel) -> Fusion | None:
     cast(Any, model.get_base_model().config).rope_parameters["rope_type"] = "dynamic"
-    return fuse(model)
+    return fuse(model, PLAIN)
 
 
 def softcap(model: PeftModel) -> Fusion | None:
     cast(Any, model.get_base_model().config).final_logit_softcapping = 30.0
-    return fuse(model)
+    return fuse(model, PLAIN)
 
 
 @pytest.mark.parametrize(
     ("prepare", "part", "why"),
     [
         (plain, "nothing", "not fused"),
-        (fuse, "all", "CUDA GPU"),
+        (fused, "all", "CUDA GPU"),
         (other_dropout, "nothing", "dropout that is not ours: .*act_fn"),
         (dynamic_rope, "nothing", "dynamic rotary"),
         (softcap, "nothing", "final_logit_softcapping"),
@@ -277,7 +281,7 @@ def test_what_cannot_be_captured_says_why(
     model = tiny_peft(tmp_path, lora_dropout=0.1)
     fusion = prepare(model)
     assert obstacle(model, fusion, part) is not None
-    step = CapturedStep(model, fusion, tokens=96, block=BLOCK, autocast=None, part=part)
+    step = CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
     assert step.run(packed(), TRAINED) is None
     assert re.search(f"not captured: .*{why}", str(step))
 
@@ -308,10 +312,12 @@ def trained(
     settings = {"max_steps": 6, "per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulate}
     trainer = cast(Trainer, float32_trainer(Trainer, run, folder, lora, **settings))
     model = cast(PeftModel, trainer.model)
-    fusion = fuse(model, recompute="layers")
+    fusion = fuse(model, PLANS["layers"])
     if part is not None:
         longest = max(len(block["input_ids"]) for block in run.blocks["train"])
-        trainer.captured = CapturedStep(model, fusion, tokens=longest, block=longest, autocast=None, part=part)
+        trainer.captured = CapturedStep(
+            model, fusion, tokens=longest, block=longest, sequences=64, autocast=None, part=part
+        )
     trainer.train()
     if trainer.captured is not None:
         assert trainer.captured.replayed == 6 * accumulate, str(trainer.captured)

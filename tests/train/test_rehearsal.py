@@ -201,7 +201,7 @@ def test_the_largest_micro_batch_comes_first(tiny_run: TinyRun, tmp_path: Path) 
     assert len(set(sizes)) > 1
     message = (
         rf"the pre-flight failed at the training step of {sizes[0]:,} tokens: OutOfMemoryError: CUDA out of memory\.; "
-        r"where memory is short, lower parameters\.training\.batch_size"
+        r"where memory is short, set parameters\.plan\.micro_batch to 1"
     )
     with no_memory_for(sizes[0], training=True) as failed, pytest.raises(TrainingError, match=message):
         train(tiny_run, tmp_path / "failed")

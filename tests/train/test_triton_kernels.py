@@ -21,8 +21,8 @@ from pathlib import Path
 import bitsandbytes.functional as bnb
 
 from steps.train.kernels import elementwise, triton_kernels
-from steps.train.kernels.fuse import Recompute, fuse
-from tests.tiny_peft import step, tiny_peft
+from steps.train.kernels.fuse import fuse
+from tests.tiny_peft import PLANS, step, tiny_peft
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TYPES = [torch.bfloat16, torch.float32] if DEVICE == "cuda" else [torch.float32]  # the interpreter's numpy has no bf16
@@ -98,13 +98,13 @@ class TestTwins:
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize(("recompute", "dropout"), [("norms", 0.0), ("layers", 0.1)])
+@pytest.mark.parametrize(("plan", "dropout"), [("norms", 0.0), ("mixed", 0.1), ("layers", 0.1)])
 def test_a_model_through_triton_and_through_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute: Recompute, dropout: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str, dropout: float
 ) -> None:
     """All kernels at their places, with the strides that they meet there."""
     model = tiny_peft(tmp_path, lora_dropout=dropout)
-    fuse(model, recompute=recompute)
+    fuse(model, PLANS[plan])
     results = []
     for through_triton in (False, True):
         monkeypatch.setattr(elementwise, "triton_runs", lambda tensor, chosen=through_triton: chosen)
@@ -128,8 +128,8 @@ def test_dropout_reads_its_seed_from_memory(seed: int) -> None:
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
-@pytest.mark.parametrize("recompute", ["norms", "layers"])
-def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, recompute: Recompute) -> None:
+@pytest.mark.parametrize("plan", ["norms", "mixed", "layers"])
+def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, plan: str) -> None:
     """Needs flash attention as well; loss and gradients over three micro-batches, with dropout."""
     pytest.importorskip("flash_attn")
     from steps.train.graph.capture import CapturedStep, Part
@@ -140,7 +140,7 @@ def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, rec
     for part in parts:
         model = tiny_peft(tmp_path, "bfloat16", 1, heads=1, attention="flash_attention_2", lora_dropout=0.1)
         step = CapturedStep(
-            model, fuse(model, recompute=recompute), tokens=96, block=32, autocast=torch.bfloat16, part=part
+            model, fuse(model, PLANS[plan]), tokens=96, block=32, sequences=16, autocast=torch.bfloat16, part=part
         )
         torch.manual_seed(3)
         batches = [{name: _on_gpu(value) for name, value in packed(seed=seed).items()} for seed in range(3)]

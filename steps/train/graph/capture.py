@@ -13,7 +13,8 @@ import torch
 
 from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
-from steps.train.kernels.fuse import Fusion, other_dropout
+from steps.train.kernels.fuse import Fusion
+from steps.train.kernels.recognise import other_dropout
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,7 +37,7 @@ def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | Non
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if getattr(config, name, None)]
     scaled = [name for name in SCALED_HEADS if getattr(config, name, None) is not None]
-    dropout = other_dropout(model, fusion) if fusion is not None else None
+    dropout = other_dropout(model, fusion.left) if fusion is not None else None
     checks = (
         (part != "nothing" and model.device.type != "cuda", "it needs a CUDA GPU"),
         (part != "nothing" and config._attn_implementation != "flash_attention_2", "it needs flash_attention_2"),
@@ -79,13 +80,17 @@ class CapturedStep:
         *,
         tokens: int,
         block: int,
+        sequences: int,
         autocast: torch.dtype | None,
         part: Part = "all",
     ) -> None:
-        """``tokens``: of a micro-batch at most; ``block``: of a sequence; ``autocast``: the trainer's type, if any."""
+        """Sizes that no batch exceeds: ``tokens`` and ``sequences`` of one that is filled up, tokens of a ``block``.
+
+        ``autocast`` is the trainer's type, if any.
+        """
         base: Any = model.get_base_model()
         self.model, self.part = model, part
-        self.tokens, self.block = tokens, block
+        self.tokens, self.block, self.sequences = tokens, block, sequences
         self.autocast = autocast
         self.decoder, self.head = cast("PreTrainedModel", base.base_model), base.get_output_embeddings()
         self.scratch = (fusion or Fusion()).scratch
@@ -135,9 +140,7 @@ class CapturedStep:
             return
         if any(weight.grad is not None for weight in self.weights):
             return
-        sequences = inputs["cu_seq_lens_q"].numel() - 1
-        room = sequences + sequences // 2 + 8  # flash attention's backward pass needs memory for each
-        batch = StaticBatch(self.tokens, self.block, room, inputs["input_ids"].device)
+        batch = StaticBatch(self.tokens, self.block, self.sequences, inputs["input_ids"].device)
         if batch.misfit(inputs):
             return
         self.batch = batch
@@ -145,6 +148,9 @@ class CapturedStep:
         state = torch.get_rng_state()
         try:
             self._capture(batch)
+        except torch.OutOfMemoryError:
+            self.release()
+            raise
         except Exception as error:  # whatever a library does that a capture forbids: training goes on without
             self.why_not = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             self.error = traceback.format_exc()
@@ -155,8 +161,16 @@ class CapturedStep:
             self.scratch.forget()
             self._drop_gradients()
 
+    def release(self) -> None:
+        """Give the memory back; the next batch that fits is captured anew."""
+        self.batch = None
+        self._give_up()
+        self._drop_gradients()
+        gc.collect()
+        torch.cuda.empty_cache()
+
     def _give_up(self) -> None:
-        self._graphs, self.gradients = [], []
+        self._graphs, self.gradients, self.totals = [], [], []
         self._loss = self._hidden = self._slope = torch.empty(0)
         self.scratch.seeds.memory = None
 

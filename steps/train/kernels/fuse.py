@@ -1,31 +1,22 @@
 """Puts the fused functions into a loaded PEFT model, in place, and says what was fused and what was not."""
 
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steps.train.kernels import libraries
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm
-from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle
-from steps.train.kernels.seeds import Drawn
+from steps.train.kernels.layers import decoder_layers, recompute_layers
+from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle, other_dropout
 from steps.train.kernels.weights import Scratch
+from steps.train.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from peft import PeftModel
-    from transformers import PreTrainedModel
-
-Recompute = Literal["nothing", "norms", "mlp", "layers"]
-"""What the backward pass makes again instead of keeping it, each with all before it: the norms' outputs; gate and up
-of the MLP; whole layers. SwiGLU's product is never kept."""
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Children of one module that read the same input."""
-ENDS_IN_A_SUM = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
-"""Decoder layers that end in residual + MLP, so that nothing of a recomputed layer reads the MLP's output."""
 
 
 @dataclass
@@ -49,7 +40,16 @@ class Fusion:
         return "; ".join([fused, *self.choices, *left])
 
 
-def fuse(model: "PeftModel", *, recompute: Recompute = "nothing", hold: bool = False) -> Fusion:
+@dataclass(frozen=True)
+class Handling:
+    """How the parts of one decoder layer are carried out."""
+
+    remake_norms: bool = False
+    remake_gate_up: bool = False
+    hold: bool = False
+
+
+def fuse(model: "PeftModel", plan: Plan) -> Fusion:
     """Replace the forward passes of LoRA projections, MLPs and norms by fused ones where they compute the same.
 
     Call it once, after the trainer has made the PEFT model and before training; leave the trainer's own
@@ -58,11 +58,10 @@ def fuse(model: "PeftModel", *, recompute: Recompute = "nothing", hold: bool = F
 
     Args:
         model: 4-bit base with plain LoRA adapters.
-        recompute: what is made again in the backward pass to save memory.
-        hold: dequantise the weights once and keep them: the same numbers, more memory, no work in each pass.
+        plan: which layers are recomputed, what the others recompute, and which hold their weights dequantised: the
+            same numbers, more memory, no work in each pass.
     """
     fusion = Fusion()
-    scratch = fusion.scratch
     plain: dict[str, Any] = {}
     for name, module in model.named_modules():
         if is_lora(module):
@@ -71,36 +70,42 @@ def fuse(model: "PeftModel", *, recompute: Recompute = "nothing", hold: bool = F
                 fusion.left[name] = why
             else:
                 plain[name] = module
+    layers = decoder_layers(model)
+    handling = _handling(layers, plan)
     for name, module in list(model.named_modules()):
         children = {
             child: plain[f"{name}.{child}"] for child, _ in module.named_children() if f"{name}.{child}" in plain
         }
         if children:
-            _fuse_block(name, module, children, scratch, fusion, recompute, hold)
+            _fuse_block(module, children, fusion, handling.get(name, Handling()))
     fusion.projections = len(plain)
     if plain:
-        _fuse_norms(model, scratch, fusion, remake=recompute in ("norms", "mlp"))
+        _fuse_norms(model, fusion, handling)
         fusion.choices += [libraries.rotary(model), libraries.attention(model)]
-    fusion.choices.append(f"recompute {recompute}")
-    fusion.choices.append("weights dequantised once and held" if hold else "weights dequantised in each pass")
-    if recompute == "layers":
-        _checkpoint_layers(model, fusion)
+    _recompute(model, list(layers.values()), plan, fusion)
     return fusion
 
 
-def _fuse_block(
-    name: str,
-    module: torch.nn.Module,
-    children: dict[str, Any],
-    scratch: Scratch,
-    fusion: Fusion,
-    recompute: Recompute,
-    hold: bool,
-) -> None:
+def _handling(layers: dict[str, torch.nn.Module], plan: Plan) -> dict[str, Handling]:
+    """By the name of each module of a decoder layer; a recomputed layer keeps all, for as long as it is there."""
+    result: dict[str, Handling] = {}
+    for number, (name, layer) in enumerate(layers.items()):
+        kept = number >= plan.recomputed_layers
+        handling = Handling(
+            remake_norms=kept and plan.recompute in ("norms", "mlp"),
+            remake_gate_up=kept and plan.recompute == "mlp",
+            hold=number < plan.held_layers,
+        )
+        result |= {f"{name}.{inner}": handling for inner, _ in layer.named_modules() if inner}
+    return result
+
+
+def _fuse_block(module: torch.nn.Module, children: dict[str, Any], fusion: Fusion, handling: Handling) -> None:
     """Fuse the projections that are children of one module."""
+    scratch, hold = fusion.scratch, handling.hold
     if {"gate_proj", "up_proj", "down_proj"} <= children.keys() and is_swiglu(module):
         layers = [children.pop(child) for child in ("gate_proj", "up_proj", "down_proj")]
-        install_mlp(module, layers, scratch, remake_gate_up=recompute == "mlp", hold=hold)
+        install_mlp(module, layers, scratch, remake_gate_up=handling.remake_gate_up, hold=hold)
         fusion.mlps += 1
     for siblings in SIBLINGS:
         together = [children.pop(child) for child in siblings if child in children]
@@ -111,49 +116,22 @@ def _fuse_block(
         SharedInput([layer], scratch, child, hold).install()
 
 
-def _fuse_norms(model: torch.nn.Module, scratch: Scratch, fusion: Fusion, *, remake: bool) -> None:
+def _fuse_norms(model: torch.nn.Module, fusion: Fusion, handling: dict[str, Handling]) -> None:
     """Fuse Llama's norms; those at the model's end feed no projection and are not remembered."""
     for name, module in model.named_modules():
         if "norm" in name.rsplit(".", 1)[-1] and is_llama_norm(module):
-            install_norm(module, scratch, remake=remake and name.endswith("layernorm"))
+            remake = handling.get(name, Handling()).remake_norms and name.endswith("layernorm")
+            install_norm(module, fusion.scratch, remake=remake)
             fusion.norms += 1
 
 
-def _checkpoint_layers(model: "PeftModel", fusion: Fusion) -> None:
-    """Have transformers recompute whole layers, less what nothing reads then."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    skips = all(type(layer).__name__ in ENDS_IN_A_SUM for layer in layers)
-    scratch = fusion.scratch
-
-    @contextmanager
-    def recomputing(kept: list[Drawn]) -> "Iterator[None]":
-        scratch.recomputing = skips
-        try:
-            with scratch.seeds.again(kept):
-                yield
-        finally:
-            scratch.recomputing = False
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        kept: list[Drawn] = []
-        return scratch.seeds.keeping(kept), recomputing(kept)
-
-    base = cast("PreTrainedModel", model.get_base_model())
-    preserve = other_dropout(model, fusion) is not None  # our own seeds are kept
-    options = {"use_reentrant": False, "context_fn": contexts, "preserve_rng_state": preserve}
-    base.gradient_checkpointing_enable(options)  # type: ignore[no-untyped-call]  # transformers has no types there
-
-
-def other_dropout(model: "PeftModel", fusion: Fusion) -> str | None:
-    """What draws random numbers in training besides the fused layers, or None."""
-    config: Any = model.get_base_model().config
-    if getattr(config, "attention_dropout", 0):
-        return f"attention_dropout {config.attention_dropout}"
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout) and module.p:
-            owner = name.split(".lora_dropout.")[0]
-            if owner == name or owner in fusion.left:
-                return f"{name} with p={module.p}"
-    return None
+def _recompute(model: "PeftModel", layers: list[torch.nn.Module], plan: Plan, fusion: Fusion) -> None:
+    """Switch on the recomputation of layers, and say how all are carried out."""
+    recomputed, held = layers[: plan.recomputed_layers], layers[: plan.held_layers]
+    if recomputed:
+        dropout = other_dropout(model, fusion.left)  # our own seeds are kept
+        recompute_layers(recomputed, fusion.scratch, preserve_rng_state=dropout is not None)
+    fusion.choices.append(f"{len(recomputed)} of {len(layers)} layers recomputed")
+    if len(recomputed) < len(layers):
+        fusion.choices.append(f"the others recompute {plan.recompute}")
+    fusion.choices.append(f"weights of {len(held)} layers dequantised once and held")

@@ -1,11 +1,16 @@
 """Which modules compute exactly what the fused functions compute."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steps.train.kernels import elementwise
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from peft import PeftModel
 
 
 def obstacle(layer: Any) -> str | None:
@@ -65,3 +70,16 @@ def is_llama_norm(module: torch.nn.Module) -> bool:
         expected = elementwise.rms_norm(x, weight, epsilon)
     tolerance = 4 * torch.finfo(weight.dtype).eps
     return isinstance(result, torch.Tensor) and torch.allclose(result, expected, rtol=tolerance, atol=tolerance)
+
+
+def other_dropout(model: "PeftModel", left: "Container[str]") -> str | None:
+    """What draws random numbers in training besides the fused layers, or None; ``left`` are those that are not."""
+    config: Any = model.get_base_model().config
+    if getattr(config, "attention_dropout", 0):
+        return f"attention_dropout {config.attention_dropout}"
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and module.p:
+            owner = name.split(".lora_dropout.")[0]
+            if owner == name or owner in left:
+                return f"{name} with p={module.p}"
+    return None

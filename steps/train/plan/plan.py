@@ -22,3 +22,14 @@ class Plan:
     recompute: Recompute = "norms"  # of the other layers; of a fused plan alone
     held_layers: int = 0  # the first decoder layers, whose weights are dequantised once; of a fused plan alone
     captured: bool = False  # micro-batches replayed as a CUDA graph; of a fused plan alone
+
+    def __str__(self) -> str:
+        parts = [f"micro-batch {self.micro_batch} x {self.accumulation}"]
+        parts.append("fused kernels" if self.fused else "TRL's own kernels")
+        if self.recomputed_layers:
+            parts.append(f"{self.recomputed_layers} layers recomputed")
+        if self.fused and self.recompute != "nothing":
+            parts.append(f"{self.recompute} recomputed")
+        if self.held_layers:
+            parts.append(f"weights of {self.held_layers} layers held in 16 bits")
+        return ", ".join(parts + ["CUDA graph"] * self.captured)

@@ -1,0 +1,175 @@
+"""The trainer of a task by a plan: model, adapter, kernels, and what watches it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from datasets import Dataset, DatasetDict
+
+from steps.provenance import read_provenance
+from steps.quantize.device import Device
+from steps.quantize.load import load_quantized
+from steps.rows import list_lengths
+from steps.tokenizer import load_tokenizer
+from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
+from steps.train.params import TrainingParameters
+from steps.train.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from trl.trainer.sft_config import SFTConfig
+
+    from steps.train.callbacks import Recorder
+    from steps.train.trainer import ResumableTrainer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, from what and on which device."""
+
+    blocks: DatasetDict  # splits train and validation
+    model_folder: Path  # the quantised base model
+    tokenizer_folder: Path
+    training: TrainingParameters
+    device: Device
+
+
+def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) -> "ResumableTrainer":
+    """Load the model, give it its adapter, and put the plan's kernels into it.
+
+    Args:
+        task: what is learned.
+        plan: how.
+        recorder: takes the figures.
+        working: a folder that transformers asks for; nothing is written there.
+    """
+    from transformers import set_seed
+    from transformers.trainer_callback import PrinterCallback
+
+    from steps.train.adapter import lora_config
+    from steps.train.callbacks import BestAdapter
+    from steps.train.divergence import DivergenceGuard
+    from steps.train.evaluation import EvaluateAtEnd
+    from steps.train.initialization import initialize
+    from steps.train.trainer import ResumableTrainer
+
+    training, blocks = task.training, task.blocks
+    best = BestAdapter(training.early_stopping, recorder.course)
+    guard = DivergenceGuard(training.divergence, recorder, blocks["train"])
+
+    set_seed(training.seed)  # before the adapter is made: its A matrices are random
+    model = load_quantized(task.model_folder, task.device)
+    trainer = ResumableTrainer(
+        recorder,
+        best,
+        guard,
+        model=model,
+        args=sft_config(task, plan, working),
+        train_dataset=blocks["train"],
+        eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
+        processing_class=load_tokenizer(task.tokenizer_folder),
+        peft_config=lora_config(model, training.lora),
+        callbacks=[EvaluateAtEnd(), recorder, best, guard],
+    )
+    initialize(trainer, training, read_provenance(task.model_folder)["base_model"])
+    trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
+    _set_types(cast("PeftModel", trainer.model), task.device)
+    if training.lora.loraplus_lr_ratio is not None:
+        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
+    if plan.fused:
+        _put_kernels(trainer, task, plan)
+    return trainer
+
+
+def _set_types(model: "PeftModel", device: Device) -> None:
+    """TRL made the adapter bfloat16, which other arithmetic is not; nor can a norm's weight of 1.0 move in it."""
+    from steps.train.adapter import trainable
+
+    for name, parameter in trainable(model).items():
+        if device.precision != "bfloat16" or ".lora_" not in name:
+            parameter.data = parameter.data.float()
+
+
+def _put_kernels(trainer: "ResumableTrainer", task: Task, plan: Plan) -> None:
+    import torch
+
+    from steps.train.graph.capture import CapturedStep
+    from steps.train.kernels.fuse import fuse
+
+    model = cast("PeftModel", trainer.model)
+    fusion = fuse(model, plan)
+    print(f"  train: {fusion}", flush=True)
+    if plan.captured:
+        tokens, sequences = largest_batch(task.blocks["train"], plan.micro_batch)
+        trainer.captured = CapturedStep(
+            model,
+            fusion,
+            tokens=tokens,
+            block=int(list_lengths(task.blocks["train"], "input_ids").max()),
+            sequences=sequences,
+            autocast=torch.bfloat16 if trainer.args.bf16 else None,
+        )
+
+
+def largest_batch(blocks: Dataset, count: int) -> tuple[int, int]:
+    """Tokens and sequences that no batch of ``count`` packed blocks exceeds, filled up to those tokens.
+
+    What a batch has too few tokens is filled with sequences of up to a block's length.
+    """
+    import pyarrow.compute as pc
+
+    from steps.rows import batches_of
+
+    lengths = list_lengths(blocks, "input_ids")
+    packed = [int(n) for table in batches_of(blocks) for n in pc.list_value_length(table["seq_lengths"]).to_pylist()]
+    block, taken = int(lengths.max()), min(count, len(blocks))
+    tokens = block * taken
+    filling = -(-(tokens - int(sum(sorted(lengths)[:taken]))) // block)
+    return tokens, sum(sorted(packed)[-taken:]) + filling
+
+
+def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":
+    """TRL's configuration for the task by the plan; the data are tokenised and packed already."""
+    from trl.trainer.sft_config import SFTConfig
+
+    from steps.train.evaluation import steps_between
+
+    training, device = task.training, task.device
+    on_cpu = device.kind == "cpu"
+    return SFTConfig(
+        output_dir=working,
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        per_device_train_batch_size=plan.micro_batch,
+        per_device_eval_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
+        **_checkpointing(plan),
+        **optimizer_arguments(training),
+        bf16=device.precision == "bfloat16",
+        fp16=device.precision == "float16",
+        tf32=device.tf32,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        accelerator_config={"non_blocking": not on_cpu},  # else each batch waits for the GPU
+        eval_strategy="steps" if len(task.blocks["validation"]) else "no",
+        eval_steps=steps_between(training, len(task.blocks["train"])),
+        save_strategy="no",
+        logging_strategy="no",  # every log waits for the GPU; the guard takes the figures when they have arrived
+        logging_nan_inf_filter=False,  # it would leave such batches out of the validation loss
+        disable_tqdm=True,
+        report_to="none",
+        seed=training.seed,
+        data_seed=training.seed,
+        max_length=None,
+        padding_free="seq_lengths" in task.blocks["train"].column_names,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def _checkpointing(plan: Plan) -> dict[str, Any]:
+    """transformers' own, of a plan without our kernels, which recompute by themselves."""
+    on = plan.recomputed_layers > 0 and not plan.fused
+    return {
+        "gradient_checkpointing": on,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if on else None,
+    }

@@ -1,0 +1,137 @@
+"""Where memory is short a smaller plan takes over, from the same optimiser step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from steps.errors import TrainingError
+from steps.files import hashes
+from steps.train import train as room
+from steps.train.checkpoint import Checkpoints
+from steps.train.params import CheckpointParameters
+from steps.train.plan.plan import Plan
+from steps.train.report import TrainingReport
+from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, within_memory
+from tests.tiny_run import TinyRun
+
+LARGE, SMALL = Plan(2, 1, fused=False), Plan(1, 2, fused=False)
+MEMORY = torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate all of it")
+
+
+@contextmanager
+def no_memory_at(call: int, *, optimizer: bool = False) -> Iterator[list[int]]:
+    """The one training pass, or optimiser step, of that number finds no memory: another process has it."""
+    calls: list[int] = []
+
+    def count() -> None:
+        calls.append(len(calls) + 1)
+        if len(calls) == call:
+            raise MEMORY
+
+    def in_a_pass(module: torch.nn.Module, _: object) -> None:
+        if isinstance(module, torch.nn.Embedding) and module.training:
+            count()
+
+    def in_a_step(*_: Any) -> None:
+        count()
+
+    hook = register_optimizer_step_pre_hook(in_a_step) if optimizer else register_module_forward_pre_hook(in_a_pass)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def train(run: TinyRun, folder: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch) -> TrainingReport:
+    """Train by these plans, whatever the planner would choose."""
+    monkeypatch.setattr(room, "plans_for", lambda *_: plans)
+    (folder / "adapter").mkdir(parents=True)
+    store = Checkpoints(folder, "work", CheckpointParameters(every_steps=4))
+    return room.train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder / "adapter", store)
+
+
+def course(report: TrainingReport) -> dict[str, Any]:
+    return report.model_dump(include={"steps", "validation", "skipped", "best_step", "tokens", "epochs"})
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_the_training_goes_on_from_the_same_step(
+    tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: int,
+) -> None:
+    """By an equal plan, so that the adapter is the same to the bit; no step is taken twice."""
+    with no_memory_at(1 + step) as passes:  # the pre-flight's is the first
+        report = train(tiny_run, tmp_path, [LARGE, LARGE], monkeypatch)
+    assert len(passes) == 2 + 12 + 1  # two pre-flights, twelve steps, the one that failed
+    assert report.resumed_from == ([step - 1] if step > 1 else [])
+    assert hashes(tmp_path / "adapter") == hashes(tiny_run.adapter)
+    assert course(report) == course(tiny_run.report)
+    left, chosen = report.choices[-2:]
+    assert (left.name, left.value, left.reason) == ("plan left", str(LARGE), "CUDA out of memory.")
+    assert (chosen.name, chosen.value) == ("plan", str(LARGE))
+    assert f"CUDA out of memory.; goes on with {LARGE}" in capsys.readouterr().out
+
+
+def test_a_smaller_plan_learns_the_same(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_memory_at(6):
+        report = train(tiny_run, tmp_path, [LARGE, SMALL], monkeypatch)
+    assert report.resumed_from == [4]
+    for found, expected in zip(report.steps, tiny_run.report.steps, strict=True):
+        assert found.loss == pytest.approx(expected.loss, abs=0.02)
+
+
+def test_in_the_pre_flight(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_memory_at(1):
+        report = train(tiny_run, tmp_path, [LARGE, LARGE], monkeypatch)
+    assert report.resumed_from == []
+    assert hashes(tmp_path / "adapter") == hashes(tiny_run.adapter)
+    assert "the pre-flight failed at the training step" in report.choices[-2].reason
+
+
+def test_while_weights_are_moved(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be half moved, so that the last checkpoint is gone back to."""
+    with no_memory_at(7, optimizer=True):
+        report = train(tiny_run, tmp_path, [LARGE, LARGE], monkeypatch)
+    assert report.resumed_from == [4]
+    assert hashes(tmp_path / "adapter") == hashes(tiny_run.adapter)
+
+
+def test_the_last_plan_s_error_is_the_end(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_memory_at(1), pytest.raises(OutOfMemory, match=r"set parameters\.plan\.micro_batch to 1"):
+        train(tiny_run, tmp_path, [LARGE], monkeypatch)
+
+
+def test_other_errors_are_no_reason_for_another_plan() -> None:
+    tried: list[Plan] = []
+
+    def fail(plan: Plan, _: list[StepDown]) -> None:
+        tried.append(plan)
+        raise TrainingError("the training diverged")
+
+    with pytest.raises(TrainingError, match="diverged"):
+        within_memory([LARGE, SMALL], fail)
+    assert tried == [LARGE]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MEMORY, True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
