@@ -8,43 +8,13 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from steps.rows import batches_of, list_lengths
+from steps.train.plan.cards import CARDS
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-H100_SXM, H100_PCIE, H100_NVL = 989.4e12, 756e12, 835e12
-
-PEAK_FLOPS = {
-    "Tesla V100-SXM2-16GB": 125e12,
-    "Tesla V100-SXM2-32GB": 125e12,
-    "Tesla V100-PCIE-16GB": 112e12,
-    "Tesla V100-PCIE-32GB": 112e12,
-    "Tesla T4": 65e12,
-    "NVIDIA A10": 125e12,
-    "NVIDIA A30": 165e12,
-    "NVIDIA A40": 149.7e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA A100-PCIE-40GB": 312e12,
-    "NVIDIA A100 80GB PCIe": 312e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA L40": 181e12,
-    "NVIDIA L40S": 362e12,
-    "NVIDIA H100 80GB HBM3": H100_SXM,
-    "NVIDIA H100 PCIe": H100_PCIE,
-    "NVIDIA H100 NVL": H100_NVL,
-    "NVIDIA H200": H100_SXM,
-    "NVIDIA H200 NVL": H100_NVL,
-    "NVIDIA GeForce RTX 3080": 59.5e12,
-    "NVIDIA GeForce RTX 3090": 71e12,
-    "NVIDIA GeForce RTX 4090": 165.2e12,
-}
-"""FLOP/s of dense float16 or bfloat16 products summed in float32, by the name that CUDA gives the card.
-
-Sources: NVIDIA's data sheet of each data-centre card (where it states the figure with sparsity, half of it: L4, L40,
-L40S, H100, H200); for GeForce the white papers of the GA102 and Ada architectures, appendix A. The boost clock's, not
-what a card holds under its power limit. A card that is not here has no utilisation.
-"""
+PEAK_FLOPS = {card.cuda_name: card.flops for card in CARDS}
+"""Peak FLOP/s by the name that CUDA gives the card; a card that is not in the table has no utilisation."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,192 @@
+"""The choice of a plan: the fastest that fits, and those to step down to where memory is short after all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from steps.errors import ConfigError, DeviceError
+from steps.quantize.device import Choice, Hardware
+from steps.train.params import PlanParameters
+from steps.train.plan.cards import TYPICAL, card_of
+from steps.train.plan.job import Job
+from steps.train.plan.memory import GIB, Memory, predict_memory
+from steps.train.plan.plan import Plan, Recompute
+from steps.train.plan.speed import predict_step_seconds
+
+HEADROOM = 0.97
+"""Share of the budget that a plan may need: predictions are within 4 % of what was measured, mostly within 1 %."""
+STEP_DOWN = 0.9
+"""Memory of a plan over that of the one before, at most, where the trainer steps down."""
+LEVELS: tuple[Recompute, ...] = ("nothing", "norms", "mlp")
+
+
+@dataclass(frozen=True)
+class PlannedPlan:
+    """A plan and what it is expected to take."""
+
+    plan: Plan
+    memory: Memory
+    seconds: float | None  # of an optimiser step; None where the device is in no table
+    order: float  # by which plans of one job compare where seconds are not known
+
+
+def choose(
+    job: Job, parameters: PlanParameters, hardware: Hardware, available: int | None = None
+) -> tuple[PlannedPlan, list[Choice]]:
+    """The first of :func:`plans`, and why; arguments and errors as there."""
+    best = plans(job, parameters, hardware, available)[0]
+    return best, why(job, parameters, best, budget_of(parameters, hardware, available))
+
+
+def plans(job: Job, parameters: PlanParameters, hardware: Hardware, available: int | None = None) -> list[PlannedPlan]:
+    """The fastest plan that fits, then plans with less and less memory, each the fastest of its size.
+
+    Args:
+        job: model, recipe and device.
+        parameters: what the user fixed.
+        hardware: the card, or the processor.
+        available: bytes that this process may use, its CUDA context included; None: all that the card has.
+
+    Raises:
+        ConfigError: ``plan.micro_batch`` does not divide the blocks of an optimiser step.
+        DeviceError: no plan fits.
+    """
+    require_divisor(parameters, job.blocks)
+    found = sorted((_planned(job, plan, hardware) for plan in _candidates(job, parameters)), key=_order)
+    if hardware.kind == "cpu":
+        return found
+    budget = budget_of(parameters, hardware, available)
+    limit = HEADROOM * budget
+    ladder: list[PlannedPlan] = []
+    for one in found:  # slower and slower: one that also needs more is of no use
+        if one.memory.total <= limit:
+            ladder.append(one)
+            limit = STEP_DOWN * one.memory.total
+    if not ladder:
+        raise _too_small(min(found, key=lambda one: one.memory.total), parameters, budget)
+    return ladder
+
+
+def budget_of(parameters: PlanParameters, hardware: Hardware, available: int | None) -> int:
+    """Bytes that the training may use, the CUDA context included."""
+    asked = int(parameters.memory_gib * GIB) if parameters.memory_gib else hardware.memory_bytes
+    return min(asked, hardware.memory_bytes, hardware.memory_bytes if available is None else available)
+
+
+def require_divisor(parameters: PlanParameters, blocks: int) -> None:
+    """Raise :class:`ConfigError` where ``micro_batch`` does not divide the blocks of an optimiser step."""
+    wanted = parameters.micro_batch
+    if wanted is not None and blocks % wanted:
+        valid = ", ".join(map(str, _divisors(blocks)))
+        raise ConfigError(
+            f"parameters.plan.micro_batch: {wanted} does not divide the {blocks} blocks of an optimiser step "
+            f"(training.batch_size x gradient_accumulation); use one of {valid}"
+        )
+
+
+def _order(one: PlannedPlan) -> tuple[float, int]:
+    return one.order, one.memory.total
+
+
+def _planned(job: Job, plan: Plan, hardware: Hardware) -> PlannedPlan:
+    card = card_of(hardware.name)
+    order = predict_step_seconds(job, plan, card or TYPICAL)
+    return PlannedPlan(plan, predict_memory(job, plan), order if card else None, order)
+
+
+def _divisors(number: int) -> list[int]:
+    return [one for one in range(1, number + 1) if number % one == 0]
+
+
+def _candidates(job: Job, parameters: PlanParameters) -> Iterator[Plan]:
+    """All plans that the parameters leave open."""
+    layers = job.shape.layers
+    if job.device.kind == "cpu":
+        micro = parameters.micro_batch or job.training.batch_size
+        again = layers if parameters.recompute == "layers" else 0
+        yield Plan(micro, job.blocks // micro, again, fused=False)
+        return
+    fused = parameters.kernels == "auto" and not job.not_fused
+    for micro in [parameters.micro_batch] if parameters.micro_batch else _divisors(job.blocks):
+        start = Plan(micro, job.blocks // micro, fused=fused, captured=fused and not job.not_captured)
+        for again in _recomputed_layers(parameters, layers, fused):
+            for level in _levels(parameters) if fused and again < layers else LEVELS[:1]:
+                yield replace(start, recomputed_layers=again, recompute=level)
+                if fused and not again:
+                    for quarter in range(1, 5):
+                        yield replace(start, recompute=level, held_layers=layers * quarter // 4)
+
+
+def _recomputed_layers(parameters: PlanParameters, layers: int, fused: bool) -> range:
+    """A level of fused plans means nothing to a plain one, which then chooses for itself."""
+    if parameters.recompute == "layers":
+        return range(layers, layers + 1)
+    if parameters.recompute == "nothing" or (fused and parameters.recompute != "auto"):
+        return range(1)
+    return range(layers + 1)
+
+
+def _levels(parameters: PlanParameters) -> tuple[Recompute, ...]:
+    return tuple(level for level in LEVELS if parameters.recompute in ("auto", "layers", level))
+
+
+def _too_small(smallest: PlannedPlan, parameters: PlanParameters, budget: int) -> DeviceError:
+    fixed = [name for name in ("micro_batch", "recompute", "kernels") if name in parameters.model_fields_set]
+    keys = " and ".join(f"parameters.plan.{name}" for name in fixed)
+    first = f"leave {keys} to the planner, or use" if fixed else "use"
+    return DeviceError(
+        f"parameters.plan: the smallest plan needs {smallest.memory.total / HEADROOM / GIB:.1f} GiB and "
+        f"{budget / GIB:.1f} GiB may be used (weights {smallest.memory.weights / GIB:.1f}); {first} a smaller "
+        "base model, a lower training.lora.r, a shorter prompt.max_length or training.optimizer adamw_8bit"
+    )
+
+
+def in_words(plan: Plan, layers: int) -> str:
+    """A plan as a sentence's part."""
+    words = [f"micro-batch {plan.micro_batch} x {plan.accumulation}", "fused kernels" if plan.fused else "plain path"]
+    words += ["CUDA graph"] if plan.captured else []
+    if plan.recomputed_layers:
+        words.append(f"{plan.recomputed_layers} of {layers} layers recomputed")
+    if plan.fused and plan.recomputed_layers < layers:
+        what = {"nothing": "nothing", "norms": "norms", "mlp": "norms, gate and up"}[plan.recompute]
+        words.append(f"{what} recomputed" + (" in the others" if plan.recomputed_layers else ""))
+    if not plan.fused and not plan.recomputed_layers:
+        words.append("nothing recomputed")
+    if plan.held_layers:
+        words.append(f"{plan.held_layers} of {layers} layers' weights held dequantised")
+    return ", ".join(words)
+
+
+def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) -> list[Choice]:
+    """What was decided, and why."""
+    plan = best.plan
+    on_cpu = job.device.kind == "cpu"
+    if on_cpu:
+        fused = "kernels are for GPUs"
+    elif parameters.kernels == "plain":
+        fused = "named by parameters.plan.kernels"
+    else:
+        fused = job.not_fused or "plain LoRA on 4-bit layers"
+    blocks = f"{job.blocks} blocks an optimiser step"
+    graph = job.not_captured if plan.fused or on_cpu else "only fused kernels are captured"
+    fits = f"predicted, of {budget / GIB:.1f} GiB that may be used"
+    return [
+        Choice("kernels", "fused" if plan.fused else "plain", fused),
+        Choice("micro-batch", f"{plan.micro_batch} x {plan.accumulation}", _why("micro_batch", parameters, blocks)),
+        Choice(
+            "recomputed", _recomputed(plan, job.shape.layers), _why("recompute", parameters, "the fastest that fits")
+        ),
+        Choice("CUDA graph", "on" if plan.captured else "off", graph or "the GPU need not wait for launches"),
+        Choice("memory", f"{best.memory.total / GIB:.1f} GiB", fits),
+    ]
+
+
+def _why(name: str, parameters: PlanParameters, otherwise: str) -> str:
+    given = name in parameters.model_fields_set and getattr(parameters, name) not in (None, "auto")
+    return f"named by parameters.plan.{name}" if given else otherwise
+
+
+def _recomputed(plan: Plan, layers: int) -> str:
+    parts = [f"{plan.recomputed_layers} of {layers} layers"] if plan.recomputed_layers else []
+    if plan.fused and plan.recomputed_layers < layers and plan.recompute != "nothing":
+        parts.append(plan.recompute)
+    return ", ".join(parts) or "nothing"

@@ -1,0 +1,97 @@
+"""What is to be planned: model, recipe and device together."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from steps.quantize.device import Device
+from steps.quantize.params import QuantizationParameters
+from steps.train.params import TrainingParameters
+from steps.train.plan.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The linear layers with an adapter, in numbers of one decoder layer (the mean where they differ)."""
+
+    count: float
+    inputs: float  # sum of their widths
+    outputs: float
+    weights: int
+    children: frozenset[str]  # their names within their modules
+    whole_mlp: bool  # whether the fused kernels have the whole MLP
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a prediction reads besides the plan."""
+
+    shape: ModelShape
+    training: TrainingParameters
+    device: Device
+    block: int  # tokens of a block
+    packed: bool = True  # whether a block holds several examples that must not see each other
+    quantization: QuantizationParameters = field(default_factory=QuantizationParameters)
+    liger: bool = False  # whether plain TRL runs with liger's kernels, as only benchmarks do
+    obstacle: str | None = None  # why the model cannot be fused ("": it can); None: as far as its shape tells
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of an optimiser step."""
+        return self.training.batch_size * self.training.gradient_accumulation
+
+    @cached_property
+    def adapted(self) -> Adapted:
+        """The layers that get an adapter."""
+        targeted, layers = self.shape.targeted(self.training.lora), self.shape.layers
+        return Adapted(
+            count=len(targeted) / layers,
+            inputs=sum(one.inputs for one in targeted) / layers,
+            outputs=sum(one.outputs for one in targeted) / layers,
+            weights=sum(one.weights for one in targeted) // layers,
+            children=frozenset(one.child for one in targeted),
+            whole_mlp=self.shape.fuses_mlp(self.training.lora),
+        )
+
+    @cached_property
+    def not_fused(self) -> str:
+        """Why the fused kernels are not to be had, "" where they are."""
+        if self.obstacle is not None:
+            return self.obstacle
+        return self.shape.obstacle(self.training.lora, self.quantization)
+
+    @cached_property
+    def not_captured(self) -> str:
+        """Why a micro-batch cannot be replayed as a CUDA graph, "" where it can."""
+        checks = (
+            (self.device.kind == "cpu", "only GPUs have CUDA graphs"),
+            (bool(self.not_fused), "only fused kernels are captured"),
+            (self.device.attention != "flash_attention_2", "it needs flash_attention_2"),
+            (not self.packed, "it needs packed blocks"),
+            (self.device.precision == "float16", "float16's loss scaling waits for the host"),
+        )
+        return next((why for there, why in checks if there), "")
+
+    @cached_property
+    def weights_bytes(self) -> int:
+        """Bytes of the base model on the device."""
+        return self.shape.weight_bytes(self.quantization, self.element)
+
+    @cached_property
+    def trained(self) -> int:
+        """Parameters of LoRA."""
+        return self.shape.lora_parameters(self.training.lora)
+
+    @cached_property
+    def trained_whole(self) -> int:
+        """Parameters of the modules that are trained as a whole, in float32."""
+        return self.shape.saved_parameters(self.training.lora)
+
+    @property
+    def element(self) -> int:
+        """Bytes of a number in the device's precision."""
+        return 4 if self.device.precision == "float32" else 2
+
+    @property
+    def adapter_element(self) -> int:
+        """Bytes of a LoRA weight: steps/train/train.py keeps them in bfloat16 where that is the precision."""
+        return 2 if self.device.precision == "bfloat16" else 4
