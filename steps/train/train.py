@@ -10,12 +10,15 @@ from datasets import DatasetDict
 from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import describe_device
+from steps.quantize.device import Device, describe_device, describe_hardware
 from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task
 from steps.train.checkpoint import Checkpoints
-from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
+from steps.train.plan.choose import plans
+from steps.train.plan.job import job_of
+from steps.train.plan.memory import CONTEXT
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.stepdown import StepDown, within_memory
@@ -35,6 +38,7 @@ def train_adapter(
     output: Path,
     checkpoints: Checkpoints | None = None,
     on_metrics: OnMetrics = nowhere,
+    plan: PlanParameters = PlanParameters(),
 ) -> TrainingReport:
     """Train LoRA weights and write the best ones, by validation loss, into ``output``.
 
@@ -50,6 +54,7 @@ def train_adapter(
         checkpoints: where the state is kept; with none, a folder that ends with the call, and nothing resumes.
         on_metrics: is told of every optimiser step's figures and of every validation loss; when work is resumed, of
             those before it first.
+        plan: what is fixed of how the device carries it out.
 
     Raises:
         DataError: there is no block to train on, or blocks train no token or no end token.
@@ -71,14 +76,25 @@ def train_adapter(
             def train(plan: Plan, left: list[StepDown]) -> Trained:
                 return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
 
-            trained = within_memory(plans_for(task), train)
+            trained = within_memory(plans_for(task, plan), train)
     _write(trained.model, model_folder, tokenizer_folder, training, output)
     return report_of(task, trained)
 
 
-def plans_for(task: Task) -> list[Plan]:
+def plans_for(task: Task, parameters: PlanParameters) -> list[Plan]:
     """The plans that fit the device, the fastest first."""
-    return [Plan(task.training.batch_size, task.training.gradient_accumulation, fused=False)]
+    job = job_of(task.blocks["train"], task.model_folder, task.training, task.device)
+    return [planned.plan for planned in plans(job, parameters, describe_hardware(), _available(task.device))]
+
+
+def _available(device: Device) -> int | None:
+    """Bytes of the GPU that this process may use, with what it has by now: CUDA's context, and what torch keeps."""
+    import torch
+
+    if device.kind == "cpu":
+        return None
+    free, _ = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() + CONTEXT
 
 
 def _train(
