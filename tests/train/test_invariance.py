@@ -120,7 +120,7 @@ class Watched:
     """Loads the base model as the training does, and knows each of its tensors as it was loaded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("steps.train.train.load_quantized", self.load)  # it loads all the same, and remembers
+        monkeypatch.setattr("steps.train.build.load_quantized", self.load)  # it loads all the same, and remembers
         self.before: dict[str, torch.Tensor] = {}
 
     def load(self, folder: Path, device: Device) -> PreTrainedModel:
