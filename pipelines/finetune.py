@@ -17,7 +17,7 @@ from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.resolve.step import resolve
 from steps.split.params import SplitParameters
 from steps.split.step import split
-from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
 from steps.train.step import train
 from steps.validate.params import ValidationParameters
 from steps.validate.step import validate
@@ -33,6 +33,7 @@ def finetune(
     quantization: QuantizationParameters = QuantizationParameters(),
     training: TrainingParameters = TrainingParameters(),
     checkpoints: CheckpointParameters = CheckpointParameters(),
+    plan: PlanParameters = PlanParameters(),
     evaluation: EvaluationParameters = EvaluationParameters(),
     merging: MergeParameters = MergeParameters(),
     promotion: PromotionParameters = PromotionParameters(),
@@ -46,8 +47,8 @@ def finetune(
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
     blocks, examples, _, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
-    train_there = train.with_options(  # neither is part of the cache key
-        extra={"checkpoints": checkpoints.model_dump()}, experiment_tracker=active_tracker()
+    train_there = train.with_options(  # none of it is part of the cache key
+        extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
     )
     adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
     evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)

@@ -179,9 +179,14 @@ class TrainingParameters(Parameters):
     lora: LoraParameters = LoraParameters()
     epochs: float = Field(default=3, gt=0)
     max_steps: int | None = Field(default=None, gt=0, description="optimiser steps, instead of epochs")
-    batch_size: int = Field(default=5, gt=0, description="blocks of a micro-batch")
-    gradient_accumulation: int = Field(default=2, gt=0, description="micro-batches of an optimiser step")
-    gradient_checkpointing: bool = Field(default=True, description="recompute activations to save memory")
+    batch_size: int = Field(
+        default=5, gt=0, description="blocks; an optimiser step learns from batch_size x gradient_accumulation of them"
+    )
+    gradient_accumulation: int = Field(
+        default=2,
+        gt=0,
+        description="the other factor; plan.micro_batch says how a step is cut up",
+    )
     learning_rate: float = Field(default=2e-4, gt=0)
     schedule: Literal[
         "constant",
@@ -300,3 +305,12 @@ class PlanParameters(Parameters):
         description="what the backward pass makes again to save memory: the norms' outputs, also gate and up of the "
         "MLP, or whole layers (gradient checkpointing)",
     )
+
+    @model_validator(mode="after")
+    def _levels_are_those_of_kernels(self) -> Self:
+        if self.kernels == "plain" and self.recompute in ("norms", "mlp"):
+            raise ValueError(
+                f"recompute {self.recompute} needs fused kernels, and kernels is plain; use recompute nothing, layers or "
+                "auto, or kernels auto"
+            )
+        return self

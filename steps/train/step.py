@@ -13,7 +13,7 @@ from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.fingerprint import fingerprint
 from steps.train.checkpoint import LIBRARIES, checkpoints_of
-from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
 from steps.train.report import TrainingReport
 from steps.train.tracking import OnMetrics, curves, nowhere
 
@@ -38,17 +38,25 @@ def train(
 ) -> tuple[Annotated[Adapter, "adapter"], Annotated[TrainingReport, "training_report"]]:
     """Train LoRA weights on the packed blocks; the best adapter by validation loss is the artifact.
 
-    The checkpoints' parameters are in the step's ``extra``, since where and how often a checkpoint is written is no
-    reason to train again, and ZenML counts every argument.
+    The parameters of checkpoints and plan are in the step's ``extra``, since neither where a checkpoint is written nor
+    how the device gets there is a reason to train again, and ZenML counts every argument.
     """
     from steps.train.train import train_adapter
 
     config = get_step_context().step_run.config
     checkpoints = CheckpointParameters.model_validate(config.extra["checkpoints"])
+    plan = PlanParameters.model_validate(config.extra["plan"])
     store = checkpoints_of(blocks, quantized_model.path, tokenizer.path, training, checkpoints)
     with output_directory() as folder:
         report = train_adapter(
-            blocks, quantized_model.path, tokenizer.path, training, folder, store, _curves(config.experiment_tracker)
+            blocks,
+            quantized_model.path,
+            tokenizer.path,
+            training,
+            folder,
+            store,
+            _curves(config.experiment_tracker),
+            plan,
         )
         return Adapter(folder, when_stored=store.remove), report
 

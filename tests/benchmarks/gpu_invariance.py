@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from steps.train.params import PlanParameters
 from tests.tiny_run import TinyRun, make_tiny_run
 from tests.train.invariance import Learned, distance, learn, unpacked
 
@@ -44,7 +45,7 @@ def _rows(run: TinyRun, folder: Path) -> list[tuple[str, Learned, Learned, bool]
         ("sdpa, eager", reference, trained("eager", attention="eager"), True),
         ("packed, unpacked", reference, trained("unpacked", unpacked(few), batch_size=10**3), True),
         ("packed, joined (control)", reference, trained("joined", few.remove_columns("seq_lengths")), False),
-        ("checkpointing on, off", reference, trained("whole", gradient_checkpointing=False), True),
+        ("checkpointing on, off", reference, trained("whole", plan=PlanParameters(recompute="layers")), True),
         ("8 x 1, 1 x 8", trained("8x1", batch_size=8), trained("1x8", batch_size=1, gradient_accumulation=8), True),
     ]
 

@@ -71,7 +71,6 @@ def test_llama2_7b_is_the_notebook() -> None:
         "max_steps": None,
         "batch_size": 5,
         "gradient_accumulation": 2,
-        "gradient_checkpointing": True,
         "learning_rate": 2e-4,
         "schedule": "constant_with_warmup",
         "warmup_ratio": 0.03,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict
 
 from steps.format.pack import pack
-from steps.train.params import LoraParameters, TrainingParameters
+from steps.train.params import LoraParameters, PlanParameters, TrainingParameters
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
@@ -38,13 +38,19 @@ class Learned:
     weights: "dict[str, torch.Tensor]"
 
 
-def learn(run: TinyRun, output: Path, blocks: DatasetDict | None = None, **changes: Any) -> Learned:
+def learn(
+    run: TinyRun,
+    output: Path,
+    blocks: DatasetDict | None = None,
+    plan: PlanParameters = PlanParameters(),
+    **changes: Any,
+) -> Learned:
     """Train the tiny model as ``PLAIN`` and the changes say."""
     from safetensors.torch import load_file
 
     output.mkdir(parents=True)
     training = TrainingParameters.model_validate({**PLAIN, **changes})
-    report = train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output)
+    report = train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output, plan=plan)
     losses = [step.loss for step in report.steps] + [point.loss for point in report.validation]
     return Learned(losses, load_file(output / "adapter_model.safetensors"))
 

@@ -18,7 +18,7 @@ from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
-from steps.train.params import LoraParameters
+from steps.train.params import LoraParameters, PlanParameters
 from tests.tiny_run import TinyRun, with_biases
 from tests.train.invariance import Learned, distance, learn, unpacked
 
@@ -107,9 +107,10 @@ def test_gradient_checkpointing(tiny_run: TinyRun, tmp_path: Path) -> None:
     """With dropout: the recomputed forward pass draws the same mask. Control: another seed draws others."""
     lora = LoraParameters(r=8, dropout=0.2)
     common: dict[str, Any] = {"lora": lora, "max_steps": 6}
-    on = learn(tiny_run, tmp_path / "on", **common, gradient_checkpointing=True)
-    off = learn(tiny_run, tmp_path / "off", **common, gradient_checkpointing=False)
-    other = learn(tiny_run, tmp_path / "other", **common, gradient_checkpointing=True, seed=1)
+    layers = PlanParameters(recompute="layers")
+    on = learn(tiny_run, tmp_path / "on", **common, plan=layers)
+    off = learn(tiny_run, tmp_path / "off", **common)
+    other = learn(tiny_run, tmp_path / "other", **common, plan=layers, seed=1)
     assert on.losses == off.losses
     assert all(torch.equal(weight, off.weights[name]) for name, weight in on.weights.items())
     assert not same(on, other)

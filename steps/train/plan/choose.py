@@ -120,6 +120,8 @@ def _recomputed_layers(parameters: PlanParameters, layers: int, fused: bool) -> 
     """A level of fused plans means nothing to a plain one, which then chooses for itself."""
     if parameters.recompute == "layers":
         return range(layers, layers + 1)
+    if not fused and parameters.recompute != "nothing":
+        return range(0, layers + 1, layers)  # transformers recomputes all layers or none
     if parameters.recompute == "nothing" or (fused and parameters.recompute != "auto"):
         return range(1)
     return range(layers + 1)
@@ -130,7 +132,7 @@ def _levels(parameters: PlanParameters) -> tuple[Recompute, ...]:
 
 
 def _too_small(smallest: PlannedPlan, parameters: PlanParameters, budget: int) -> DeviceError:
-    fixed = [name for name in ("micro_batch", "recompute", "kernels") if name in parameters.model_fields_set]
+    fixed = [name for name in ("micro_batch", "recompute", "kernels") if _is_fixed(name, parameters)]
     keys = " and ".join(f"parameters.plan.{name}" for name in fixed)
     first = f"leave {keys} to the planner, or use" if fixed else "use"
     return DeviceError(
@@ -181,8 +183,11 @@ def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) ->
 
 
 def _why(name: str, parameters: PlanParameters, otherwise: str) -> str:
-    given = name in parameters.model_fields_set and getattr(parameters, name) not in (None, "auto")
-    return f"named by parameters.plan.{name}" if given else otherwise
+    return f"named by parameters.plan.{name}" if _is_fixed(name, parameters) else otherwise
+
+
+def _is_fixed(name: str, parameters: PlanParameters) -> bool:
+    return getattr(parameters, name) not in (None, "auto")
 
 
 def _recomputed(plan: Plan, layers: int) -> str:

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
+from datasets import Dataset
+
+from steps.provenance import read_provenance
 from steps.quantize.device import Device
 from steps.quantize.params import QuantizationParameters
+from steps.rows import list_lengths
 from steps.train.params import TrainingParameters
-from steps.train.plan.shape import ModelShape
+from steps.train.plan.shape import ModelShape, shape_of_folder
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,16 @@ class Job:
     def adapter_element(self) -> int:
         """Bytes of a LoRA weight: steps/train/train.py keeps them in bfloat16 where that is the precision."""
         return 2 if self.device.precision == "bfloat16" else 4
+
+
+def job_of(blocks: Dataset, model_folder: Path, training: TrainingParameters, device: Device) -> Job:
+    """The job of a training that is about to begin: its longest block, and the quantised model's own record."""
+    record = read_provenance(model_folder)
+    return Job(
+        shape=shape_of_folder(model_folder, trust_remote_code=bool(record["base_model"]["trust_remote_code"])),
+        training=training,
+        device=device,
+        block=int(list_lengths(blocks, "input_ids").max()),
+        packed="seq_lengths" in blocks.column_names,
+        quantization=QuantizationParameters.model_validate(record["quantization"]),
+    )
