@@ -71,7 +71,7 @@ class Job:
             (self.device.kind == "cpu", "only GPUs have CUDA graphs"),
             (bool(self.not_fused), "only fused kernels are captured"),
             (self.device.attention != "flash_attention_2", "it needs flash_attention_2"),
-            (not self.packed, "it needs packed blocks"),
+            (not self.packed, "it needs blocks that say where sequences begin (prompt.packing bfd)"),
             (self.device.precision == "float16", "float16's loss scaling waits for the host"),
         )
         return next((why for there, why in checks if there), "")
