@@ -47,7 +47,7 @@ bench: install  ## measure data rooms and tokenisation on a million rows, side b
 	@$(RUN) python -W ignore -m tests.benchmarks.format_room
 
 bench-gpu: install  ## on a GPU: our training plans and plain TRL side by side on a random Llama-2-7B
-	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --plans "$$(cat tests/benchmarks/gpu_plans.txt)"
+	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --sides "$$(cat tests/benchmarks/gpu_sides.txt)"
 
 lint: install  ## ruff: format and lint
 	@$(RUN) ruff format --check .

@@ -29,8 +29,8 @@ class Trained:
     preflight_seconds: float  # of this call; 0 if it trained nothing
 
 
-def report_of(task: Task, trained: Trained) -> TrainingReport:
-    """Put the report together."""
+def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> TrainingReport:
+    """Put the report together; ``plan_choices`` say why the plan is as it is."""
     course, training, blocks = trained.course, task.training, task.blocks["train"]
     parameters, total = trained.model.get_nb_trainable_parameters()
     flop = flop_per_token(trained.model, mean_context(blocks), recomputed_layers=trained.plan.recomputed_layers)
@@ -54,17 +54,15 @@ def report_of(task: Task, trained: Trained) -> TrainingReport:
         flop_per_token=flop.model,
         initial_adapter_sha256=trained.initial,
         device=task.device.reason,
-        choices=[*task.device.choices, *_plan_choices(trained)],
+        choices=[
+            *task.device.choices,
+            *plan_choices,
+            *(Choice("plan left", str(one.plan), one.reason) for one in trained.left),
+        ],
         preflight_seconds=trained.preflight_seconds,
         cost=cost_of(course, flop, task.device),
         parameters=training.model_dump(mode="json"),
     )
-
-
-def _plan_choices(trained: Trained) -> list[Choice]:
-    """The plan, and those that were left for it."""
-    left = [Choice("plan left", str(one.plan), one.reason) for one in trained.left]
-    return [*left, Choice("plan", str(trained.plan), "the fastest that fits")]
 
 
 def cost_of(course: Course, flop: FlopPerToken, device: Device) -> Cost:

@@ -10,15 +10,12 @@ from datasets import DatasetDict
 from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import Device, describe_device, describe_hardware
+from steps.quantize.device import describe_device
 from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task
 from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
-from steps.train.plan.choose import plans
-from steps.train.plan.job import job_of
-from steps.train.plan.memory import CONTEXT
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.stepdown import StepDown, within_memory
@@ -38,7 +35,7 @@ def train_adapter(
     output: Path,
     checkpoints: Checkpoints | None = None,
     on_metrics: OnMetrics = nowhere,
-    plan: PlanParameters = PlanParameters(),
+    plan: PlanParameters | None = None,
 ) -> TrainingReport:
     """Train LoRA weights and write the best ones, by validation loss, into ``output``.
 
@@ -54,47 +51,35 @@ def train_adapter(
         checkpoints: where the state is kept; with none, a folder that ends with the call, and nothing resumes.
         on_metrics: is told of every optimiser step's figures and of every validation loss; when work is resumed, of
             those before it first.
-        plan: what is fixed of how the device carries it out.
+        plan: what may be used of the device; with none, all that is free.
 
     Raises:
+        ConfigError, DeviceError: no plan is as ``plan`` wants it, or fits.
         DataError: there is no block to train on, or blocks train no token or no end token.
         ModelError: the model lacks a targeted layer, or training changed nothing.
         TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, or another process is
             doing it.
     """
     from steps.train.account import report_of
+    from steps.train.planning import memory_limit, planned
     from steps.train.preemption import sigterm_noted
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
     task = Task(blocks, model_folder, tokenizer_folder, training, device)
-    with tempfile.TemporaryDirectory(prefix="training-") as working:
+    wanted = plan or PlanParameters()
+    options = planned(task, wanted)
+    with tempfile.TemporaryDirectory(prefix="training-") as working, memory_limit(wanted, device):
         store = checkpoints or Checkpoints(Path(working), "checkpoints", CheckpointParameters())
         with store.held(), sigterm_noted() as asked_to_go:
 
             def train(plan: Plan, left: list[StepDown]) -> Trained:
                 return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
 
-            trained = within_memory(plans_for(task, plan), train)
+            trained = within_memory(options.plans, train)
     _write(trained.model, model_folder, tokenizer_folder, training, output)
-    return report_of(task, trained)
-
-
-def plans_for(task: Task, parameters: PlanParameters) -> list[Plan]:
-    """The plans that fit the device, the fastest first."""
-    job = job_of(task.blocks["train"], task.model_folder, task.training, task.device)
-    return [planned.plan for planned in plans(job, parameters, describe_hardware(), _available(task.device))]
-
-
-def _available(device: Device) -> int | None:
-    """Bytes of the GPU that this process may use, with what it has by now: CUDA's context, and what torch keeps."""
-    import torch
-
-    if device.kind == "cpu":
-        return None
-    free, _ = torch.cuda.mem_get_info()
-    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() + CONTEXT
+    return report_of(task, trained, options.choices(trained.plan))
 
 
 def _train(

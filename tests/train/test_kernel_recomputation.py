@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from steps.train.kernels import elementwise, mlp
+from steps.train.kernels import elementwise
 from steps.train.kernels.fuse import fuse
 from steps.train.kernels.weights import FrozenWeights
 from tests.tiny_peft import PLANS, decoder, step, tiny_peft, tokens
@@ -71,15 +71,16 @@ def test_how_often_weights_are_dequantised(
 def test_a_recomputed_layer_leaves_out_what_nothing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once each: gate and up recomputed, the product of `down` in the forward pass alone."""
     made: list[str] = []
-    plain = mlp.with_branches
+    plain = FrozenWeights.beside
 
     def noted(weights: FrozenWeights, *rest: Any) -> torch.Tensor:
-        made.append(weights.kind.split()[0])
+        if weights.kind.startswith(("gate_up", "down")):
+            made.append(weights.kind.split()[0])
         return plain(weights, *rest)
 
-    monkeypatch.setattr(mlp, "with_branches", noted)
+    monkeypatch.setattr(FrozenWeights, "beside", noted)
     model = tiny_peft(tmp_path)
     fuse(model, PLANS["layers"])
     step(model)
-    forward, recomputed, backward = ["gate_up", "down"], ["gate_up"], ["down", "gate_up"]
-    assert made == forward * 2 + (recomputed + backward) * 2
+    forward, recomputed = ["gate_up", "down"], ["gate_up"]
+    assert made == forward * 2 + recomputed * 2

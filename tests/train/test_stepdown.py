@@ -12,12 +12,16 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from steps.errors import TrainingError
 from steps.files import hashes
-from steps.train import train as room
+from steps.train import planning
 from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters
+from steps.train.plan.choose import PlannedPlan
+from steps.train.plan.job import Job
+from steps.train.plan.memory import predict_memory
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, within_memory
+from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
 LARGE, SMALL = Plan(2, 1, fused=False), Plan(1, 2, fused=False)
@@ -48,12 +52,16 @@ def no_memory_at(call: int, *, optimizer: bool = False) -> Iterator[list[int]]:
         hook.remove()
 
 
+def planned(job: Job, plan: Plan) -> PlannedPlan:
+    return PlannedPlan(plan, predict_memory(job, plan), None, 0)
+
+
 def train(run: TinyRun, folder: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch) -> TrainingReport:
     """Train by these plans, whatever the planner would choose."""
-    monkeypatch.setattr(room, "plans_for", lambda *_: plans)
+    monkeypatch.setattr(planning, "plans", lambda job, *_: [planned(job, plan) for plan in plans])
     (folder / "adapter").mkdir(parents=True)
     store = Checkpoints(folder, "work", CheckpointParameters(every_steps=4))
-    return room.train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder / "adapter", store)
+    return train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder / "adapter", store)
 
 
 def course(report: TrainingReport) -> dict[str, Any]:
@@ -75,9 +83,8 @@ def test_the_training_goes_on_from_the_same_step(
     assert report.resumed_from == ([step - 1] if step > 1 else [])
     assert hashes(tmp_path / "adapter") == hashes(tiny_run.adapter)
     assert course(report) == course(tiny_run.report)
-    left, chosen = report.choices[-2:]
+    left = report.choices[-1]
     assert (left.name, left.value, left.reason) == ("plan left", str(LARGE), "CUDA out of memory.")
-    assert (chosen.name, chosen.value) == ("plan", str(LARGE))
     assert f"CUDA out of memory.; goes on with {LARGE}" in capsys.readouterr().out
 
 
@@ -94,7 +101,7 @@ def test_in_the_pre_flight(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytes
         report = train(tiny_run, tmp_path, [LARGE, LARGE], monkeypatch)
     assert report.resumed_from == []
     assert hashes(tmp_path / "adapter") == hashes(tiny_run.adapter)
-    assert "the pre-flight failed at the training step" in report.choices[-2].reason
+    assert "the pre-flight failed at the training step" in report.choices[-1].reason
 
 
 def test_while_weights_are_moved(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import bitsandbytes.functional as bnb
 
-from steps.train.kernels import elementwise, triton_kernels
+from steps.train.kernels import elementwise, triton_kernels, triton_norms
 from steps.train.kernels.fuse import fuse
 from tests.tiny_peft import PLANS, step, tiny_peft
 
@@ -73,14 +73,36 @@ class TestTwins:
 
     @pytest.mark.parametrize("width", [64, 100])
     def test_rms_norm(self, dtype: torch.dtype, width: int) -> None:
-        x, weight, gradient = (draw(n, width, dtype=dtype, seed=n) for n in (7, 1, 7))
-        weight = weight[0]
-        x, gradient = x.t().contiguous().t(), gradient.t().contiguous().t()  # not contiguous
-        torch.testing.assert_close(triton_kernels.rms_norm(x, weight, 1e-5), elementwise.rms_norm(x, weight, 1e-5))
-        torch.testing.assert_close(
-            triton_kernels.rms_norm_backward(gradient, x, weight, 1e-5),
-            elementwise.rms_norm_backward(gradient, x, weight, 1e-5),
-        )
+        x, weight = draw(7, width, dtype=dtype), draw(1, width, dtype=dtype, seed=1)[0]
+        x = x.t().contiguous().t()  # not contiguous
+        found, expected = torch.empty(7, width + 8).to(x)[:, :width], torch.empty(7, width).to(x)
+        assert triton_norms.add_norm(x, None, weight, 1e-5, found) is x
+        assert elementwise.add_norm(x, None, weight, 1e-5, expected) is x
+        torch.testing.assert_close(found, expected)
+
+    @pytest.mark.parametrize("width", [64, 100])
+    def test_add_norm(self, dtype: torch.dtype, width: int) -> None:
+        wide = draw(2, 3, width + 8, dtype=dtype)
+        residual, delta = wide[..., :width], draw(2, 3, width, dtype=dtype, seed=1)  # rows with a stride
+        weight = draw(width, dtype=dtype, seed=2)
+        found, expected = torch.empty(6, width + 8).to(wide)[:, :width], torch.empty(6, width).to(wide)
+        total = triton_norms.add_norm(residual, delta, weight, 1e-5, found)
+        assert torch.equal(total, elementwise.add_norm(residual, delta, weight, 1e-5, expected))
+        assert total.shape == residual.shape
+        torch.testing.assert_close(found, expected)
+
+    @pytest.mark.parametrize("through_the_sum", [False, True])
+    @pytest.mark.parametrize("width", [64, 100])
+    def test_add_norm_backward(self, dtype: torch.dtype, width: int, through_the_sum: bool) -> None:
+        by_total = draw(2, 3, width + 8, dtype=dtype)[..., :width] if through_the_sum else None
+        by_normed, total = draw(2, 3, width, dtype=dtype, seed=1), draw(2, 3, width, dtype=dtype, seed=2)
+        weight = draw(width, dtype=dtype, seed=3)
+        around = draw(6, width + 8, dtype=dtype, seed=4)
+        found, expected = around.clone(), torch.empty(6, width).to(around)
+        triton_norms.add_norm_backward(by_total, by_normed, total, weight, 1e-5, found[:, :width])
+        elementwise.add_norm_backward(by_total, by_normed, total, weight, 1e-5, expected)
+        torch.testing.assert_close(found[:, :width], expected)
+        assert torch.equal(found[:, width:], around[:, width:])
 
     @pytest.mark.parametrize("seed", [0, 1, 16, 2**31 - 1])
     def test_dropout_keeps_the_same_elements(self, dtype: torch.dtype, seed: int) -> None:

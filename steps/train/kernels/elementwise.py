@@ -71,6 +71,12 @@ def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float,
     total += gradient * kept(gradient.shape, probability, seed, gradient.device) * (1 / (1 - probability))
 
 
+def rows(tokens: int, width: int, like: torch.Tensor) -> torch.Tensor:
+    """Unset memory [tokens, width] whose rows begin at multiples of 16 bytes, as fast matrix products want it."""
+    step = 16 // like.element_size()
+    return like.new_empty(tokens, -(-width // step) * step)[:, :width]
+
+
 def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
     """silu(gate) * up for gate and up side by side: [tokens, 2 * width] -> [tokens, width + margin], margin unset."""
     if triton_runs(gate_up):
@@ -78,7 +84,7 @@ def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
 
         return triton_kernels.swiglu(gate_up, margin)
     gate, up = gate_up.chunk(2, dim=1)
-    result = gate.new_empty(gate.shape[0], gate.shape[1] + margin)
+    result = rows(gate.shape[0], gate.shape[1] + margin, gate)
     torch.mul(torch.nn.functional.silu(gate), up, out=result[:, : gate.shape[1]])
     return result
 
@@ -93,28 +99,58 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
     sigmoid = torch.sigmoid(gate.float())
     silu = (gate * sigmoid).to(gate.dtype)
     by_gate = gradient.float() * up * sigmoid * (1 + gate * (1 - sigmoid))
-    rest = gate.new_empty(gate.shape[0], margin)
-    return torch.cat([by_gate.to(gate.dtype), gradient * silu, rest], dim=1), silu * up
+    both = rows(gate.shape[0], gate_up.shape[1] + margin, gate)
+    torch.cat([by_gate.to(gate.dtype), gradient * silu], dim=1, out=both[:, : gate_up.shape[1]])
+    return both, silu * up
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Root mean square norm over the last dimension, as Llama does it: in float32, rounded before the weight."""
-    if triton_runs(x):
-        from steps.train.kernels import triton_kernels
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Root mean square norm over the last dimension, as Llama does it: in float32, rounded before the weight.
 
-        return triton_kernels.rms_norm(x, weight, epsilon)
-    wide = x.float()
+    ``out``: rows that may have a stride, [tokens, width].
+    """
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
+    add_norm(x, None, weight, epsilon, out.view(-1, x.shape[-1]))
+    return out
+
+
+def add_norm(
+    residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float, normed: torch.Tensor
+) -> torch.Tensor:
+    """The sum, rounded to its type, of which the norm is written into ``normed`` [tokens, width], rows with a stride.
+
+    Without ``delta`` the sum is ``residual`` itself.
+    """
+    if triton_runs(residual):
+        from steps.train.kernels import triton_norms
+
+        return triton_norms.add_norm(residual, delta, weight, epsilon, normed)
+    total = residual if delta is None else residual + delta
+    wide = total.reshape(normed.shape).float()
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
-    return weight * (wide * scale).to(x.dtype)
+    torch.mul(weight, (wide * scale).to(total.dtype), out=normed)
+    return total
 
 
-def rms_norm_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Gradient by ``x``; the weight is frozen."""
-    if triton_runs(x):
-        from steps.train.kernels import triton_kernels
+def add_norm_backward(
+    by_total: torch.Tensor | None,
+    by_normed: torch.Tensor,
+    total: torch.Tensor,
+    weight: torch.Tensor,
+    epsilon: float,
+    out: torch.Tensor,
+) -> None:
+    """Gradient of either part of the sum, through the sum and through its norm, into ``out`` [tokens, width].
 
-        return triton_kernels.rms_norm_backward(gradient, x, weight, epsilon)
-    wide = x.float()
+    All may have rows with a stride; the weight is frozen.
+    """
+    if triton_runs(total):
+        from steps.train.kernels import triton_norms
+
+        triton_norms.add_norm_backward(by_total, by_normed, total, weight, epsilon, out)
+        return
+    wide = total.reshape(out.shape).float()
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
-    normed, outer = wide * scale, gradient.float() * weight
-    return (scale * (outer - normed * (normed * outer).mean(-1, keepdim=True))).to(x.dtype)
+    normed, outer = wide * scale, by_normed.reshape(out.shape).float() * weight
+    result = scale * (outer - normed * (normed * outer).mean(-1, keepdim=True))
+    out.copy_(result if by_total is None else by_total.reshape(out.shape).float() + result)

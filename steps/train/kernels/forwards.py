@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import torch
 
-from steps.train.kernels.lora_linear import Branches, Origin, Projections
+from steps.train.kernels.lora_linear import NOTHING, Branches, Known, Origin, Projections
 from steps.train.kernels.mlp import Mlp, SwigluMlp
-from steps.train.kernels.norm import FrozenRmsNorm
+from steps.train.kernels.norm import FrozenRmsNorm, Normed
 from steps.train.kernels.seeds import Seeds
 from steps.train.kernels.weights import FrozenWeights, Scratch
 
@@ -22,7 +22,9 @@ class SharedInput:
     def __init__(self, layers: Sequence[Any], scratch: Scratch, kind: str, hold: bool) -> None:
         self.layers = layers
         self.scratch = scratch
-        self.weights = frozen_weights(layers, scratch, kind, hold)
+        # Layers share memory only where their ranks are the same: the zeros between the B stay where they are
+        self.margin = sum(ranks(layers))
+        self.weights = frozen_weights(layers, scratch, f"{kind} {ranks(layers)}", hold)
         self._pending: dict[int, torch.Tensor] = {}
         self._input: tuple[torch.Tensor, int] | None = None
 
@@ -51,9 +53,9 @@ class SharedInput:
 
     def _compute(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         inner = x.to(self.weights.dtype)
-        origin = self.scratch.origin_of(inner)
+        known = self.scratch.inputs.take(inner) or NOTHING
         outputs: tuple[torch.Tensor, ...] = Projections.apply(  # type: ignore[no-untyped-call]  # torch has no types there
-            inner, origin, self.weights, branches(self.layers, self.scratch.seeds), *adapter_weights(self.layers)
+            inner, known, self.weights, branches(self.layers, self.scratch.seeds), *adapter_weights(self.layers)
         )
         return tuple(output.to(x.dtype) for output in outputs)
 
@@ -63,11 +65,8 @@ def install_mlp(
 ) -> None:
     """Replace the forward of a SwiGLU MLP with the LoRA layers gate, up and down."""
     plain = module.forward
-    names = [layer.active_adapters[0] for layer in layers]
-    ranks = [layer.r[name] for layer, name in zip(layers, names, strict=True)]
-    # Layers share memory only where their ranks are the same: the zeros between the B stay where they are
-    gate_up = frozen_weights(layers[:2], scratch, f"gate_up {ranks[:2]}", hold, margin=sum(ranks[:2]))
-    down = frozen_weights(layers[2:], scratch, f"down {ranks[2]}", hold, margin=ranks[2])
+    gate_up = frozen_weights(layers[:2], scratch, f"gate_up {ranks(layers[:2])}", hold)
+    down = frozen_weights(layers[2:], scratch, f"down {ranks(layers[2:])}", hold)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         if any(layer.disable_adapters or layer.merged for layer in layers):
@@ -77,17 +76,22 @@ def install_mlp(
         first, last = branches(layers[:2], scratch.seeds), branches(layers[2:], scratch.seeds)
         call = Mlp(gate_up, down, first, last, remake_gate_up)
         output: torch.Tensor = SwigluMlp.apply(  # type: ignore[no-untyped-call]  # torch has no types there
-            inner, scratch.origin_of(inner), call, *adapter_weights(layers)
+            inner, scratch.inputs.take(inner) or NOTHING, call, *adapter_weights(layers)
         )
         return output.to(x.dtype)
 
     module.forward = forward
 
 
-def frozen_weights(layers: Sequence[Any], scratch: Scratch, kind: str, hold: bool, margin: int = 0) -> FrozenWeights:
-    """The base weights of LoRA layers."""
+def frozen_weights(layers: Sequence[Any], scratch: Scratch, kind: str, hold: bool) -> FrozenWeights:
+    """The base weights of LoRA layers, with room for their adapters."""
     base = [layer.base_layer for layer in layers]
-    return FrozenWeights(base, base[0].compute_dtype, scratch, kind, held=hold, margin=margin)
+    return FrozenWeights(base, base[0].compute_dtype, scratch, kind, held=hold, margin=sum(ranks(layers)))
+
+
+def ranks(layers: Sequence[Any]) -> list[int]:
+    """Of the active adapters."""
+    return [layer.r[layer.active_adapters[0]] for layer in layers]
 
 
 def adapter_weights(layers: Sequence[Any]) -> list[torch.Tensor]:
@@ -104,7 +108,7 @@ def branches(layers: Sequence[Any], source: Seeds) -> Branches:
     seeds = source.draw(len(layers)) if probability else (0,) * len(layers)
     return Branches(
         tuple(layer.scaling[name] for layer, name in zip(layers, names, strict=True)),
-        tuple(layer.r[name] for layer, name in zip(layers, names, strict=True)),
+        tuple(ranks(layers)),
         probability,
         seeds,
     )
@@ -117,12 +121,15 @@ def install_norm(module: torch.nn.Module, scratch: Scratch, *, remake: bool) -> 
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor
+        handed: Normed | None = scratch.normed.take(x)
+        if handed is not None and handed.module is module:
+            return handed.output
         if x.dtype != weight.dtype:  # the result's type is then the wider one's
             result = plain(x)
             return result
         result = FrozenRmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch has no types there
         if remake and torch.is_grad_enabled():
-            scratch.remember(result, Origin(x, weight, epsilon))
+            scratch.inputs.give(result, Known(Origin(x, weight, epsilon)))
         return result
 
     module.forward = forward

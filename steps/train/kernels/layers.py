@@ -1,20 +1,22 @@
-"""Whole decoder layers that are made again in the backward pass, less what nothing reads then."""
+"""Decoder layers whose sums are made together with the norms after them, and layers made again as a whole."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from steps.train.kernels.norm import Normed, NormSite
 from steps.train.kernels.seeds import Drawn
 from steps.train.kernels.weights import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-ENDS_IN_A_SUM = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
-"""Decoder layers that end in residual + MLP, so that nothing of a recomputed layer reads the MLP's output."""
+Forward = Callable[..., Any]
 
 
 def decoder_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
@@ -24,13 +26,14 @@ def decoder_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
-def recompute_layers(layers: "Sequence[torch.nn.Module]", scratch: Scratch, *, preserve_rng_state: bool) -> None:
-    """Have these layers recomputed in the backward pass, with the seeds that they drew in the forward pass.
+def recomputation(scratch: Scratch, *, skips: bool, preserve_rng_state: bool) -> Forward:
+    """torch's checkpoint, with the seeds that the forward pass drew.
 
-    transformers' own switch turns on all layers of a model; this sets what it would set, layer by layer.
-    ``preserve_rng_state``: something besides the fused layers draws random numbers.
+    Args:
+        scratch: of the fused model.
+        skips: nothing of a recomputed layer reads its MLP's output.
+        preserve_rng_state: something besides the fused layers draws random numbers.
     """
-    skips = all(type(layer).__name__ in ENDS_IN_A_SUM for layer in layers)
 
     @contextmanager
     def recomputing(kept: list[Drawn]) -> "Iterator[None]":
@@ -45,7 +48,51 @@ def recompute_layers(layers: "Sequence[torch.nn.Module]", scratch: Scratch, *, p
         kept: list[Drawn] = []
         return scratch.seeds.keeping(kept), recomputing(kept)
 
-    run = partial(checkpoint, use_reentrant=False, context_fn=contexts, preserve_rng_state=preserve_rng_state)
-    for layer in layers:
-        setattr(layer, "_gradient_checkpointing_func", run)  # noqa: B010 - an attribute that transformers adds
-        setattr(layer, "gradient_checkpointing", True)  # noqa: B010 - as above
+    return partial(checkpoint, use_reentrant=False, context_fn=contexts, preserve_rng_state=preserve_rng_state)
+
+
+def recompute_as_transformers(layer: Any, run: Forward) -> None:
+    """Have transformers recompute one layer: its own switch turns on all layers of a model."""
+    layer._gradient_checkpointing_func, layer.gradient_checkpointing = run, True
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The norms of one layer: before the attention, before the MLP, and the one that reads the layer's sum."""
+
+    first: NormSite
+    middle: NormSite
+    following: NormSite | None  # None where the sum is not to be handed on with its norm
+
+
+def install_layer(layer: Any, sites: Sites, run: Forward | None) -> None:
+    """Replace the forward of a decoder layer that ``recognise.is_norm_first`` knows; ``run`` recomputes it."""
+    plain, scratch = layer.forward, sites.first.scratch
+
+    def fused(hidden_states: torch.Tensor, **rest: Any) -> torch.Tensor:
+        normed: Normed | None = scratch.normed.take(hidden_states)
+        residual = hidden_states
+        if normed is None or normed.module is not sites.first.module:
+            residual, normed = sites.first(residual, None)
+        scratch.inputs.give(normed.output, normed.known)
+        delta, _ = layer.self_attn(hidden_states=normed.output, **rest)
+        residual, normed = sites.middle(residual, delta)
+        scratch.inputs.give(normed.output, normed.known)
+        delta = layer.mlp(normed.output)
+        if sites.following is None:
+            total: torch.Tensor = residual + delta
+            return total
+        residual, normed = sites.following(residual, delta)
+        scratch.normed.give(residual, normed)
+        return residual
+
+    def forward(hidden_states: torch.Tensor, **rest: Any) -> Any:
+        if not layer.training or not torch.is_grad_enabled():
+            return plain(hidden_states, **rest)
+        if run is not None:
+            rest |= {"past_key_values": None, "use_cache": False}  # it would be filled twice
+        ours = rest.get("past_key_values") is None and hidden_states.dtype == sites.first.module.weight.dtype
+        chosen = fused if ours else plain
+        return chosen(hidden_states, **rest) if run is None else run(partial(chosen, **rest), hidden_states)
+
+    layer.forward = forward

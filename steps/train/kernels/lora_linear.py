@@ -36,9 +36,65 @@ class Origin:
     weight: torch.Tensor
     epsilon: float
 
-    def remake(self) -> torch.Tensor:
-        """The input again, by the same kernel."""
-        return elementwise.rms_norm(self.source, self.weight, self.epsilon)
+    def remake(self, margin: int) -> torch.Tensor:
+        """The input again, by the same kernel, with an unset margin: [tokens, width + margin]."""
+        width = self.source.shape[-1]
+        result = elementwise.rows(self.source.numel() // width, width + margin, self.source)
+        elementwise.rms_norm(self.source, self.weight, self.epsilon, out=result[:, :width])
+        return result
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a norm says of its output."""
+
+    origin: Origin | None = None  # it may be made again from there
+    room: torch.Tensor | None = None  # [tokens, width + margin], whose first columns it is
+
+
+NOTHING = Known()
+
+
+class Input:
+    """The input x of a group and its thin products: as the forward pass reads them, and as they are kept."""
+
+    def __init__(self, x: torch.Tensor, known: Known, a: Tensors, branches: Branches) -> None:
+        self.x, self.known = x, known
+        self.rows = x.reshape(-1, x.shape[-1])
+        margin = None if known.room is None else known.room[:, x.shape[-1] :]
+        self.thin = thin_products(self.rows, a, branches, margin if known.origin is None else None)
+        if margin is not None and known.origin is not None:  # to be kept without x, so in memory of their own
+            margin.copy_(self.thin)
+
+    def sides(self) -> torch.Tensor:
+        """x and the thin products side by side."""
+        return torch.cat([self.rows, self.thin], dim=1) if self.known.room is None else self.known.room
+
+    def keep(self, ctx: Any, *others: torch.Tensor | None) -> None:
+        """Save what the backward pass needs of it, after ``others``."""
+        origin, room = self.known.origin, self.known.room
+        ctx.epsilon, ctx.roomy, ctx.width = None, room is not None, self.x.shape[-1]
+        if origin is not None:
+            ctx.epsilon = origin.epsilon
+            ctx.save_for_backward(*others, self.thin, origin.source, origin.weight)
+        elif room is not None:
+            ctx.save_for_backward(*others, room)
+        else:
+            ctx.save_for_backward(*others, self.thin, self.rows)
+
+
+def kept_input(ctx: Any, kept: Tensors, *, sides: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x, its thin products, and where asked both side by side, from what ``Input.keep`` saved."""
+    if ctx.epsilon is None:
+        if ctx.roomy:
+            return kept[0][:, : ctx.width], kept[0][:, ctx.width :], kept[0]
+        thin, rows = kept
+        return rows, thin, torch.cat([rows, thin], dim=1) if sides else rows
+    thin, source, weight = kept
+    room = Origin(source, weight, ctx.epsilon).remake(thin.shape[1] if sides else 0)
+    if sides:
+        room[:, ctx.width :] = thin
+    return room[:, : ctx.width], thin, room
 
 
 def stacked(a: Tensors) -> torch.Tensor:
@@ -46,11 +102,11 @@ def stacked(a: Tensors) -> torch.Tensor:
     return a[0] if len(a) == 1 else torch.cat(list(a))
 
 
-def thin_products(x: torch.Tensor, a: Tensors, branches: Branches) -> torch.Tensor:
+def thin_products(x: torch.Tensor, a: Tensors, branches: Branches, out: torch.Tensor | None = None) -> torch.Tensor:
     """drop_i(x) A_i^T side by side: [tokens, sum of ranks]; one product where there is no dropout."""
+    result = x.new_empty(x.shape[0], sum(branches.ranks)) if out is None else out
     if not branches.probability:
-        return x @ stacked(a).t()
-    result = x.new_empty(x.shape[0], sum(branches.ranks))
+        return torch.mm(x, stacked(a).t(), out=result)
     for part, down, seed in zip(result.split_with_sizes(branches.ranks, dim=1), a, branches.seeds, strict=True):
         torch.mm(elementwise.dropout(x, branches.probability, seed), down.t(), out=part)
     return result
@@ -65,10 +121,10 @@ def add_branches(outputs: Tensors, thin: torch.Tensor, b: Tensors, branches: Bra
 
 
 def thin_gradients(
-    gradients: Tensors, thin: torch.Tensor, b: Tensors, branches: Branches
+    gradients: Tensors, thin: torch.Tensor, b: Tensors, branches: Branches, out: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradient of the thin products, and of each B."""
-    by_thin = torch.empty_like(thin)
+    by_thin = thin.new_empty(thin.shape) if out is None else out
     by_b = []
     for gradient, part, kept, up, scale in zip(
         gradients,
@@ -90,6 +146,37 @@ def add_input_gradient(by_x: torch.Tensor, by_thin: torch.Tensor, a: Tensors, br
         return
     for part, down, seed in zip(by_thin.split_with_sizes(branches.ranks, dim=1), a, branches.seeds, strict=True):
         elementwise.add_dropped(by_x, part @ down, branches.probability, seed)
+
+
+def by_input(
+    weights: FrozenWeights, sides: torch.Tensor, by_thin: torch.Tensor, a: Tensors, branches: Branches
+) -> torch.Tensor:
+    """Gradient of a group's input: one product of the outputs' and the thin products' gradients side by side.
+
+    With dropout the branches' share needs its mask, and is added apart.
+    """
+    if not branches.probability:
+        return sides @ weights.above(a)
+    result = sides[:, : weights.shape[0]] @ weights.matrix()
+    add_input_gradient(result, by_thin, a, branches)
+    return result
+
+
+def beside_gradient(
+    weights: FrozenWeights, gradient: torch.Tensor, thin: torch.Tensor, b: Tensors, branches: Branches
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Gradient of one output beside that of its thin products; the latter; and that of B.
+
+    Where the gradient's maker left room beside it, nothing is copied.
+    """
+    width = gradient.shape[-1]
+    flat = gradient.reshape(-1, width)
+    room: torch.Tensor | None = weights.scratch.gradients.take(gradient)
+    if room is None or room.shape[1] != width + thin.shape[1]:
+        by_thin, by_b = thin_gradients([flat], thin, b, branches)
+        return torch.cat([flat, by_thin], dim=1), by_thin, by_b
+    by_thin, by_b = thin_gradients([flat], thin, b, branches, room[:, width:])
+    return room, by_thin, by_b
 
 
 def a_gradients(by_thin: torch.Tensor, x: torch.Tensor, branches: Branches) -> list[torch.Tensor]:
@@ -119,22 +206,24 @@ class Projections(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        origin: Origin | None,
+        known: Known,
         weights: FrozenWeights,
         branches: Branches,
         *adapter: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """``adapter`` is all A, then all B."""
-        rows, count = x.reshape(-1, x.shape[-1]), len(weights.outputs)
+        count = len(weights.outputs)
         a, b = cast(adapter[:count], x.dtype), cast(adapter[count:], x.dtype)
+        source = Input(x, known, a, branches)
         # One product a projection: attention wants each output contiguous, and at these sizes a wide one is no faster
-        outputs = [rows @ part.t() for part in weights.matrix().split_with_sizes(weights.outputs)]
-        thin = thin_products(rows, a, branches)
-        add_branches(outputs, thin, b, branches)
-        kept = (x,) if origin is None else (origin.source, origin.weight)
-        ctx.save_for_backward(thin, *adapter, *kept)
-        ctx.epsilon = None if origin is None else origin.epsilon
-        ctx.weights, ctx.branches = weights, branches
+        if known.room is None:
+            outputs = [source.rows @ part.t() for part in weights.matrix().split_with_sizes(weights.outputs)]
+            add_branches(outputs, source.thin, b, branches)
+        else:
+            matrix = weights.beside(b, branches.scales)
+            outputs = [source.sides() @ part.t() for part in matrix.split_with_sizes(weights.outputs)]
+        source.keep(ctx, *adapter)
+        ctx.weights, ctx.branches, ctx.shape = weights, branches, x.shape
         return tuple(output.view(*x.shape[:-1], -1) for output in outputs)
 
     @staticmethod
@@ -142,22 +231,26 @@ class Projections(torch.autograd.Function):
         """Gradients of x, A and B."""
         weights, branches = ctx.weights, ctx.branches
         count = len(weights.outputs)
-        thin, *rest = ctx.saved_tensors
-        adapter, kept = rest[: 2 * count], rest[2 * count :]
-        x = kept[0] if ctx.epsilon is None else Origin(kept[0], kept[1], ctx.epsilon).remake()
-        rows = x.reshape(-1, x.shape[-1])
-        flat = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
-        by_thin, by_b = thin_gradients(flat, thin, cast(adapter[count:], x.dtype), branches)
-        by_a = a_gradients(by_thin, rows, branches)
+        saved = ctx.saved_tensors  # once: a recomputed layer hands them out once
+        adapter, kept = saved[: 2 * count], saved[2 * count :]
+        rows, thin, _ = kept_input(ctx, kept, sides=False)
+        a, b = cast(adapter[:count], rows.dtype), cast(adapter[count:], rows.dtype)
         by_x = None
-        if ctx.needs_input_grad[0]:
-            first, *others = weights.matrix().split_with_sizes(weights.outputs)
-            by_x = flat[0] @ first
-            for gradient, part in zip(flat[1:], others, strict=True):
-                by_x.addmm_(gradient, part)
-            add_input_gradient(by_x, by_thin, cast(adapter[:count], x.dtype), branches)
+        if count == 1 and ctx.needs_input_grad[0]:
+            sides, by_thin, by_b = beside_gradient(weights, gradients[0], thin, b, branches)
+            by_x = by_input(weights, sides, by_thin, a, branches)
+        else:
+            flat = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
+            by_thin, by_b = thin_gradients(flat, thin, b, branches)
+            if ctx.needs_input_grad[0]:
+                first, *others = weights.matrix().split_with_sizes(weights.outputs)
+                by_x = flat[0] @ first
+                for gradient, part in zip(flat[1:], others, strict=True):
+                    by_x.addmm_(gradient, part)
+                add_input_gradient(by_x, by_thin, a, branches)
+        by_a = a_gradients(by_thin, rows, branches)
         return (
-            None if by_x is None else by_x.view(x.shape),
+            None if by_x is None else by_x.view(ctx.shape),
             None,
             None,
             None,

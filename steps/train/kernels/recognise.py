@@ -1,5 +1,6 @@
 """Which modules compute exactly what the fused functions compute."""
 
+import inspect
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,41 @@ def is_llama_norm(module: torch.nn.Module) -> bool:
         expected = elementwise.rms_norm(x, weight, epsilon)
     tolerance = 4 * torch.finfo(weight.dtype).eps
     return isinstance(result, torch.Tensor) and torch.allclose(result, expected, rtol=tolerance, atol=tolerance)
+
+
+def is_norm_first(module: torch.nn.Module) -> bool:
+    """Whether a decoder layer is r = x + attention(norm(x)); r + MLP(norm(r)): tried on stand-ins for its children.
+
+    All that it is called with besides x must reach the attention under the same name.
+    """
+    children = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+    if {name for name, _ in module.named_children()} != children:
+        return False
+    seen: dict[str, Any] = {}
+
+    def attention(hidden_states: torch.Tensor, **rest: Any) -> tuple[torch.Tensor, None]:
+        seen.update(rest)
+        return hidden_states.square(), None
+
+    stand_in = SimpleNamespace(
+        self_attn=attention,
+        mlp=torch.exp,
+        input_layernorm=torch.sin,
+        post_attention_layernorm=torch.cos,
+    )
+    names = ("attention_mask", "position_ids", "past_key_values", "use_cache", "position_embeddings", "cu_seq_lens_q")
+    given = {name: object() for name in names}
+    x = torch.linspace(-2, 2, 16).view(1, 2, 8)
+    try:
+        result = inspect.unwrap(type(module).forward)(stand_in, x, **given)
+    except (AttributeError, TypeError):  # it reads more of itself than its children, or is called otherwise
+        return False
+    middle = x + torch.sin(x).square()
+    return (
+        isinstance(result, torch.Tensor)
+        and torch.equal(result, middle + torch.exp(torch.cos(middle)))
+        and seen == given
+    )
 
 
 def other_dropout(model: "PeftModel", left: "Container[str]") -> str | None:

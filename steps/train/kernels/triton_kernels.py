@@ -129,8 +129,8 @@ def _swiglu(gate_up, out, width, stride, BLOCK: tl.constexpr):
 def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
     """See elementwise.swiglu."""
     tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out = gate_up.new_empty(tokens, width + margin)
-    _swiglu[(tokens, triton.cdiv(width, WIDE))](gate_up, out, width, width + margin, BLOCK=WIDE)
+    out = elementwise.rows(tokens, width + margin, gate_up)
+    _swiglu[(tokens, triton.cdiv(width, WIDE))](gate_up, out, width, out.stride(0), BLOCK=WIDE)
     return out
 
 
@@ -154,53 +154,8 @@ def _swiglu_backward(gradient, gate_up, by_gate_up, out, width, stride, BLOCK: t
 def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
     """See elementwise.swiglu_backward."""
     tokens, width = gradient.shape
-    stride = 2 * width + margin
-    by_gate_up, out = gate_up.new_empty(tokens, stride), torch.empty_like(gradient)
-    _swiglu_backward[(tokens, triton.cdiv(width, WIDE))](gradient, gate_up, by_gate_up, out, width, stride, BLOCK=WIDE)
-    return by_gate_up, out
-
-
-@triton.jit
-def _rms_norm(x, weight, out, width, epsilon, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * width
-    column = tl.arange(0, BLOCK)
-    inside = column < width
-    value = tl.load(x + row + column, mask=inside, other=0.0)
-    wide = value.to(tl.float32)
-    scale = tl.rsqrt(tl.sum(wide * wide) / width + epsilon)
-    factor = tl.load(weight + column, mask=inside, other=0.0)
-    tl.store(out + row + column, factor * (wide * scale).to(value.dtype), mask=inside)
-
-
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """See elementwise.rms_norm."""
-    x = x.contiguous()
-    width = x.shape[-1]
-    out = torch.empty_like(x)
-    _rms_norm[(x.numel() // width,)](x, weight, out, width, epsilon, BLOCK=triton.next_power_of_2(width), num_warps=8)
-    return out
-
-
-@triton.jit
-def _rms_norm_backward(gradient, x, weight, out, width, epsilon, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * width
-    column = tl.arange(0, BLOCK)
-    inside = column < width
-    wide = tl.load(x + row + column, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(wide * wide) / width + epsilon)
-    outer = tl.load(gradient + row + column, mask=inside, other=0.0).to(tl.float32)
-    outer *= tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
-    normed = wide * scale
-    result = scale * (outer - normed * (tl.sum(normed * outer) / width))
-    tl.store(out + row + column, result.to(out.dtype.element_ty), mask=inside)
-
-
-def rms_norm_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """See elementwise.rms_norm_backward."""
-    gradient, x = gradient.contiguous(), x.contiguous()
-    width = x.shape[-1]
-    out = torch.empty_like(x)
-    _rms_norm_backward[(x.numel() // width,)](
-        gradient, x, weight, out, width, epsilon, BLOCK=triton.next_power_of_2(width), num_warps=8
+    by_gate_up, out = elementwise.rows(tokens, 2 * width + margin, gate_up), torch.empty_like(gradient)
+    _swiglu_backward[(tokens, triton.cdiv(width, WIDE))](
+        gradient, gate_up, by_gate_up, out, width, by_gate_up.stride(0), BLOCK=WIDE
     )
-    return out
+    return by_gate_up, out

@@ -9,6 +9,26 @@ from steps.train.kernels import elementwise
 from steps.train.kernels.seeds import Seeds
 
 
+class Slot:
+    """What its maker knows of one tensor, for whoever reads it next."""
+
+    def __init__(self) -> None:
+        self._given: tuple[torch.Tensor, int, Any] | None = None
+
+    def give(self, tensor: torch.Tensor, known: Any) -> None:
+        """Say what is known of a tensor."""
+        self._given = (tensor, tensor._version, known)
+
+    def take(self, tensor: torch.Tensor) -> Any:
+        """What is known of this very tensor, if it is as it was; else None. Either way it is forgotten."""
+        given, self._given = self._given, None
+        return given[2] if given is not None and given[0] is tensor and given[1] == tensor._version else None
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._given = None
+
+
 class Scratch:
     """Memory that all layers of a model dequantise into, one buffer a kind of projection.
 
@@ -20,27 +40,22 @@ class Scratch:
         self._buffers: dict[str, torch.Tensor] = {}
         self._holds: dict[str, object] = {}
         self.recomputing = False  # set while a checkpointed layer is recomputed in the backward pass
-        self._made: tuple[torch.Tensor, Any] | None = None
+        self.inputs = Slot()  # of a norm's output: ``lora_linear.Known``
+        self.gradients = Slot()  # of a gradient: the memory whose first columns it is
+        self.normed = Slot()  # of a sum: ``norm.Normed``
         self.seeds = Seeds()
 
     def forget(self) -> None:
         """Take nothing for granted of what the buffers hold: a replayed step writes into them unseen."""
         self._holds = dict.fromkeys(self._holds)
-
-    def remember(self, made: torch.Tensor, origin: Any) -> None:
-        """Say what a tensor was made from, to whoever reads it first."""
-        self._made = (made, origin)
-
-    def origin_of(self, tensor: torch.Tensor) -> Any:
-        """What the tensor was made from, or None; forgets it."""
-        known, self._made = self._made, None
-        return known[1] if known is not None and known[0] is tensor else None
+        for slot in (self.inputs, self.gradients, self.normed):
+            slot.clear()
 
     def buffer(self, kind: str, owner: "FrozenWeights") -> tuple[torch.Tensor, bool]:
         """Memory for ``owner``'s weights, and whether they are in it already."""
         buffer = self._buffers.get(kind)
         if buffer is None or buffer.dtype != owner.dtype or buffer.shape != owner.extended_shape:
-            buffer = torch.zeros(owner.extended_shape, dtype=owner.dtype, device=owner.device)
+            buffer = owner.memory()
             self._buffers[kind], self._holds[kind] = buffer, None
         return buffer, self._holds[kind] is owner
 
@@ -52,7 +67,8 @@ class Scratch:
 class FrozenWeights:
     """The weights of 4-bit layers that read the same input, stacked: [sum of their outputs, inputs].
 
-    With a margin they lie in a larger matrix, in which the LoRA weights find place beside and below them:
+    With a margin, the sum of their ranks, they lie in a larger matrix, in which the LoRA weights find place beside
+    and below them:
 
         W | B
         --+--
@@ -60,7 +76,7 @@ class FrozenWeights:
     """
 
     def __init__(
-        self, layers: Sequence[Any], dtype: torch.dtype, scratch: Scratch, kind: str, *, held: bool, margin: int = 0
+        self, layers: Sequence[Any], dtype: torch.dtype, scratch: Scratch, kind: str, *, held: bool, margin: int
     ) -> None:
         self.layers = layers
         self.dtype = dtype
@@ -72,8 +88,14 @@ class FrozenWeights:
         self.extended_shape = torch.Size((self.shape[0] + margin, self.shape[1] + margin))
         self._held: torch.Tensor | None = None
         if held:
-            self._held = torch.zeros(self.extended_shape, dtype=dtype, device=self.device)
+            self._held = self.memory()
             self._fill(self._held)
+
+    def memory(self) -> torch.Tensor:
+        """Zeros for the weights and their margin."""
+        height, width = self.extended_shape
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return elementwise.rows(height, width, like).zero_()
 
     def extended(self) -> torch.Tensor:
         """The weights with their margin; valid until another group of the same kind asks for its own."""
@@ -88,6 +110,22 @@ class FrozenWeights:
     def matrix(self) -> torch.Tensor:
         """The weights alone."""
         return self.extended()[: self.shape[0], : self.shape[1]]
+
+    def beside(self, b: Sequence[torch.Tensor], scales: Sequence[float]) -> torch.Tensor:
+        """[W | B], scale_i B_i on the right: one product for an input beside its thin products does the work of two."""
+        result = self.extended()
+        column = self.shape[1]
+        for rows, up, scale in zip(result[: self.shape[0]].split_with_sizes(self.outputs), b, scales, strict=True):
+            rank = up.shape[1]
+            torch.mul(up, scale, out=rows[:, column : column + rank])  # the rest of the row is 0 since it was made
+            column += rank
+        return result[: self.shape[0]]
+
+    def above(self, a: Sequence[torch.Tensor]) -> torch.Tensor:
+        """W above A: for a gradient of the outputs beside that of the thin products."""
+        result = self.extended()[:, : self.shape[1]]
+        torch.cat(list(a), out=result[self.shape[0] :])
+        return result
 
     def _fill(self, out: torch.Tensor) -> None:
         weights = out[: self.shape[0], : self.shape[1]]

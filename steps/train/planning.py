@@ -1,0 +1,78 @@
+"""The plans for a task on the device at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from steps.provenance import read_provenance
+from steps.quantize.device import Choice, Device, describe_hardware
+from steps.quantize.params import QuantizationParameters
+from steps.rows import list_lengths
+from steps.train.build import Task
+from steps.train.params import PlanParameters
+from steps.train.plan.choose import PlannedPlan, budget_of, plans, why
+from steps.train.plan.job import Job
+from steps.train.plan.memory import CONTEXT, GIB
+from steps.train.plan.plan import Plan
+from steps.train.plan.shape import shape_of_folder
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plans that fit, the fastest first, and why."""
+
+    job: Job
+    parameters: PlanParameters
+    budget: int  # bytes
+    options: list[PlannedPlan]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Each needs less memory than the one before."""
+        return [one.plan for one in self.options]
+
+    def choices(self, plan: Plan) -> list[Choice]:
+        """What one of the plans decides, and why."""
+        chosen = next(one for one in self.options if one.plan == plan)
+        return why(self.job, self.parameters, chosen, self.budget)
+
+
+def planned(task: Task, parameters: PlanParameters) -> Planned:
+    """Choose by what is free on the device now, before the model is loaded; errors as in ``plans``."""
+    import torch
+
+    job = job_of(task)
+    hardware = describe_hardware()
+    available = torch.cuda.mem_get_info()[0] + CONTEXT if hardware.kind == "cuda" else None  # the context is there
+    options = plans(job, parameters, hardware, available)
+    return Planned(job, parameters, budget_of(parameters, hardware, available), options)
+
+
+def job_of(task: Task) -> Job:
+    """What the predictions read of a task."""
+    stored = read_provenance(task.model_folder)
+    blocks = task.blocks["train"]
+    return Job(
+        shape=shape_of_folder(task.model_folder, trust_remote_code=bool(stored["base_model"]["trust_remote_code"])),
+        training=task.training,
+        device=task.device,
+        block=int(list_lengths(blocks, "input_ids").max()),
+        packed="seq_lengths" in blocks.column_names,
+        quantization=QuantizationParameters.model_validate(stored["quantization"]),
+    )
+
+
+@contextmanager
+def memory_limit(parameters: PlanParameters, device: Device) -> Iterator[None]:
+    """Have torch refuse to take more of the GPU than ``memory_gib``, CUDA's context included."""
+    import torch
+
+    if device.kind == "cpu" or parameters.memory_gib is None:
+        yield
+        return
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (parameters.memory_gib * GIB - CONTEXT) / total))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

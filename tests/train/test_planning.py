@@ -1,0 +1,63 @@
+"""Whatever the plan, the pipeline's training learns the same."""
+
+from pathlib import Path
+
+import pytest
+
+from steps.errors import ConfigError
+from steps.train import planning
+from steps.train.params import PlanParameters
+from steps.train.plan.choose import PlannedPlan
+from steps.train.plan.memory import predict_memory
+from steps.train.plan.plan import Plan
+from steps.train.report import TrainingReport
+from steps.train.train import train_adapter
+from tests.tiny_run import TinyRun
+
+
+def train(run: TinyRun, folder: Path, parameters: PlanParameters | None = None) -> TrainingReport:
+    folder.mkdir()
+    return train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder, plan=parameters)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(2, 1, recompute="nothing"),
+        Plan(1, 2, recomputed_layers=1, recompute="mlp", held_layers=1),
+        Plan(2, 1, recomputed_layers=2),
+    ],
+    ids=str,
+)
+def test_fused_plans_learn_what_the_plain_one_learns(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plan: Plan
+) -> None:
+    """Dropout apart, whose masks are others; the tiny run's is 0.05, so that its losses are near and no more."""
+    lora = tiny_run.training.lora.model_copy(update={"dropout": 0.0})
+    run = TinyRun(**{**vars(tiny_run), "training": tiny_run.training.model_copy(update={"lora": lora})})
+    plain = train(run, tmp_path / "plain")
+    assert "fused" not in capsys.readouterr().out
+    monkeypatch.setattr(
+        planning, "plans", lambda job, *_: [PlannedPlan(plan, predict_memory(job, plan), seconds=None, order=0)]
+    )
+    fused = train(run, tmp_path / "fused")
+    assert "fused 14 projections" in capsys.readouterr().out
+    for one, other in zip(plain.steps, fused.steps, strict=True):
+        assert other.loss == pytest.approx(one.loss, abs=0.02)
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=0.1)
+    assert fused.validation[-1].loss == pytest.approx(plain.validation[-1].loss, abs=0.02)
+    assert fused.tokens == plain.tokens
+
+
+def test_the_report_says_what_was_planned(tiny_run: TinyRun) -> None:
+    choices = {one.name: (one.value, one.reason) for one in tiny_run.report.choices}
+    assert choices["micro-batch"] == ("2 x 1", "2 blocks an optimiser step")
+    assert choices["kernels"][0] == "plain"
+
+
+def test_a_micro_batch_that_the_user_names(tiny_run: TinyRun, tmp_path: Path) -> None:
+    report = train(tiny_run, tmp_path / "named", PlanParameters(micro_batch=1))
+    assert {one.value for one in report.choices if one.name == "micro-batch"} == {"1 x 2"}
+    assert report.tokens == tiny_run.report.tokens
+    with pytest.raises(ConfigError, match=r"parameters\.plan\.micro_batch: 3 does not divide the 2 blocks"):
+        train(tiny_run, tmp_path / "wrong", PlanParameters(micro_batch=3))
