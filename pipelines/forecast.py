@@ -13,7 +13,7 @@ from steps.resolve.params import BaseModelParameters
 from steps.split.params import SplitParameters
 from steps.train.params import PlanParameters, TrainingParameters
 from steps.train.plan.cards import Card, card_of, named_card
-from steps.train.plan.choose import PlannedPlan, budget_of, in_words, plans, why
+from steps.train.plan.choose import PlannedPlan, budget_of, plans, why
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB, Memory
 from steps.train.plan.speed import NOTEBOOK, notebook_plan, predict_step_seconds
@@ -94,7 +94,7 @@ def forecast(config: CheckedConfig, hardware: Hardware, *, named: bool) -> Itera
     budget = budget_of(parameters, hardware, None)
     on_gpu = hardware.kind == "cuda"
     where = f"{hardware.name}, {budget / GIB:.1f} GiB" if on_gpu else "the CPU, since PyTorch finds no GPU"
-    yield f"plan for {where}: {in_words(best.plan, job.shape.layers)}"
+    yield f"plan for {where}: {best.plan}"
     choices = [Choice("attention", job.device.attention, _attention(job, named=named))]
     choices += why(job, parameters, best, budget)
     width = max(len(choice.value) for choice in choices)

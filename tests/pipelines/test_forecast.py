@@ -71,7 +71,7 @@ def test_less_memory_another_plan(llama2: Path) -> None:
 def test_named_parameters_are_kept(llama2: Path) -> None:
     _change(plan={"kernels": "plain", "micro_batch": 2, "recompute": "layers"})
     output = check("--gpu", "a100").output
-    assert "micro-batch 2 x 5, plain path, 32 of 32 layers recomputed" in output
+    assert "micro-batch 2 x 5, TRL's own kernels, 32 layers recomputed" in output
     assert "named by parameters.plan.kernels" in output
 
 
@@ -99,7 +99,7 @@ def test_steps_are_the_run(llama2: Path) -> None:
 def test_without_a_card_the_processor(llama2: Path) -> None:
     output = check().output
     if "PyTorch finds no GPU" in output:
-        assert "plan for the CPU, since PyTorch finds no GPU: micro-batch 5 x 2, plain path" in output
+        assert "plan for the CPU, since PyTorch finds no GPU: micro-batch 5 x 2, TRL's own kernels" in output
         assert "CUDA context" not in output
 
 

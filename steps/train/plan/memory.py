@@ -171,12 +171,8 @@ def _dequantised(job: Job, plan: Plan) -> int:
     """Memory of the fused kernels for weights in the device's precision; see ``FrozenWeights``."""
     if not plan.fused:
         return 0
-    shape, numbers = job.shape, job.adapted.weights
-    if job.adapted.whole_mlp:
-        h, f, r = shape.hidden, shape.inner, job.training.lora.r
-        numbers += (2 * f + 2 * r) * (h + 2 * r) - 2 * f * h + (h + r) * (f + r) - h * f  # the margins
-    scratch = 1 if plan.held_layers < shape.layers else 0
-    return (plan.held_layers + scratch) * numbers * job.element
+    scratch = 1 if plan.held_layers < job.shape.layers else 0
+    return (plan.held_layers + scratch) * job.adapted.dequantised * job.element
 
 
 def _activations(job: Job, plan: Plan) -> tuple[int, int]:
