@@ -18,6 +18,7 @@ class Adapted:
     outputs: float
     dequantised: int  # their weights as the fused kernels lay them out: side by side, with room for A and B
     children: frozenset[str]  # their names within their modules
+    left: float  # sum of the inputs of those that PEFT carries out in a fused model too, since they have a bias
     whole_mlp: bool  # whether the fused kernels have the whole MLP
 
 
@@ -49,6 +50,7 @@ class Job:
             outputs=sum(one.outputs for one in targeted) / layers,
             dequantised=_laid_out(targeted, self.training.lora.r) // layers,
             children=frozenset(one.child for one in targeted),
+            left=sum(one.inputs for one in targeted if one.bias) / layers,
             whole_mlp=self.shape.fuses_mlp(self.training.lora),
         )
 
