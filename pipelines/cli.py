@@ -1,10 +1,15 @@
 """The project's own command line."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.console import quiet_console
+
+if TYPE_CHECKING:
+    from pipelines.config import CheckedConfig
+    from steps.quantize.device import Hardware
 
 
 @click.group()
@@ -24,18 +29,26 @@ config_option = click.option(
 
 @main.command()
 @config_option
-def check(path: Path) -> None:
-    """Try everything that could stop a run, without running it, and show the resolved configuration.
+@click.option(
+    "--gpu",
+    help="Card to plan for, such as h100, a100-40gb, rtx4090, a10, t4, or CUDA's name; by default this machine's.",
+)
+@click.option("--memory", help="Memory of it that may be used, such as 24GiB or 20GB; by default all.")
+def check(path: Path, gpu: str | None, memory: str | None) -> None:
+    """Try everything that could stop a run, without running it; show its plan and the resolved configuration.
 
-    Exit code 1 if any check fails.
+    The plan is what training would begin with: how it uses the GPU, and the memory and time that this should take. It
+    needs neither the card nor the weights. Exit code 1 if any check fails or no plan fits.
     """
     quiet_console()
     from pipelines.finetune import finetune
+    from pipelines.forecast import hardware_of
     from pipelines.origins import resolved_lines
     from pipelines.preflight import CHECKS, preflight
     from pipelines.strict import plain_errors
 
     with plain_errors():
+        hardware = hardware_of(gpu, memory)
         config = finetune.check(path)
     failed = 0
     for number, outcome in enumerate(preflight(config), start=1):
@@ -47,11 +60,31 @@ def check(path: Path) -> None:
             click.echo(f"{'':{len(label) + 2 + len(state)}}{line}")
         failed += not outcome.passed
     click.echo()
+    fits = _show_plan(config, hardware, named=gpu is not None)
+    click.echo()
     for line in resolved_lines(config):
         click.echo(line)
     if failed:
         click.echo(f"error: {failed} of {len(CHECKS)} checks failed", err=True)
         raise SystemExit(1)
+    if not fits:
+        raise SystemExit(1)
+
+
+def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) -> bool:
+    """Print the plan, or in one line why there is none; False where the hardware is at fault."""
+    from pipelines.forecast import forecast
+    from steps.errors import DeviceError, PipelineError
+
+    try:
+        for line in forecast(config, hardware, named=named):
+            click.echo(line)
+    except DeviceError as error:
+        click.echo(f"no plan: {error}")
+        return False
+    except PipelineError as error:
+        click.echo(f"no plan: {error}")
+    return True
 
 
 @main.command()

@@ -70,7 +70,7 @@ def local_model(lock: ModelLock) -> Path:
 def stored_model(lock: ModelLock) -> Path:
     """Like :func:`local_model`, but a model that comes quantised stays so."""
     if lock.package:
-        return from_gguf(lock, _package_folder(lock.package))
+        return from_gguf(lock, package_folder(lock.package))
     source = _snapshot(lock, lock.files) if lock.hub else Path(lock.folder)
     return from_pickles(lock, source) if lock.pickled else source
 
@@ -79,7 +79,7 @@ def local_tokenizer(lock: ModelLock) -> Path:
     """The locked model's tokenizer, without fetching or converting the weights."""
     if lock.hub:
         return _snapshot(lock, [name for name in lock.files if _matches(name, ("config.json", *TOKENIZER_FILES))])
-    return Path(lock.folder) if lock.folder else gguf_tokenizer(lock, _package_folder(lock.package))
+    return Path(lock.folder) if lock.folder else gguf_tokenizer(lock, package_folder(lock.package))
 
 
 def model_size(lock: ModelLock) -> int:
@@ -89,7 +89,7 @@ def model_size(lock: ModelLock) -> int:
     if lock.hub:
         sizes = {file.rfilename: file.size or 0 for file in _hub_info(lock.hub, lock.commit).siblings or []}
         return sum(sizes[name] for name in names)
-    folder = Path(lock.folder) if lock.folder else _package_folder(lock.package)
+    folder = Path(lock.folder) if lock.folder else package_folder(lock.package)
     return sum((folder / name).stat().st_size for name in names)
 
 
@@ -116,7 +116,7 @@ def _hub_config(hub: str, commit: str, where: str, files: dict[str, str]) -> dic
 
     if "config.json" not in files:
         raise ModelError(f"{where} has no config.json; give a repository in the layout of save_pretrained")
-    with _hub_errors(hub, commit):
+    with hub_errors(hub, commit):
         return _json(Path(hf_hub_download(hub, "config.json", revision=commit)))
 
 
@@ -148,12 +148,13 @@ def _chosen(digests: dict[str, str], base_model: BaseModelParameters, where: str
 def _hub_info(hub: str, revision: str) -> "ModelInfo":
     from huggingface_hub import HfApi
 
-    with _hub_errors(hub, revision):
+    with hub_errors(hub, revision):
         return HfApi().model_info(hub, revision=revision, files_metadata=True, timeout=30)
 
 
 @contextmanager
-def _hub_errors(hub: str, revision: str) -> Iterator[None]:
+def hub_errors(hub: str, revision: str) -> Iterator[None]:
+    """Turn what the hub's client raises into :class:`ModelError`."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, of a client that changes
         HFValidationError,
         HTTPError,
@@ -186,7 +187,7 @@ def _lock_folder(base_model: BaseModelParameters, folder: Path) -> ModelLock:
 
 def _lock_package(base_model: BaseModelParameters) -> ModelLock:
     package, gguf = base_model.package or "", base_model.gguf or ""
-    folder = _package_folder(package)
+    folder = package_folder(package)
     if not (folder / gguf).is_file():
         there = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
         raise ModelError(f"parameters.base_model.gguf: package {package} has no file {gguf}; its GGUF files: {there}")
@@ -199,7 +200,8 @@ def _lock_package(base_model: BaseModelParameters) -> ModelLock:
     )
 
 
-def _package_folder(package: str) -> Path:
+def package_folder(package: str) -> Path:
+    """The folder of an installed package."""
     spec = importlib.util.find_spec(package)  # found, not imported: its own requirements need not be installed
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
@@ -212,7 +214,7 @@ def _package_folder(package: str) -> Path:
 def _snapshot(lock: ModelLock, names: Iterable[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    with _hub_errors(lock.hub, lock.commit):
+    with hub_errors(lock.hub, lock.commit):
         return Path(snapshot_download(lock.hub, revision=lock.commit, allow_patterns=list(names)))
 
 

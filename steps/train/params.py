@@ -310,7 +310,7 @@ class PlanParameters(Parameters):
     def _levels_are_those_of_kernels(self) -> Self:
         if self.kernels == "plain" and self.recompute in ("norms", "mlp"):
             raise ValueError(
-                f"recompute {self.recompute} needs fused kernels, and kernels is plain; use recompute nothing, layers "
-                "or auto, or kernels auto"
+                f"recompute {self.recompute} needs fused kernels, and kernels is plain; use nothing, layers or auto, "
+                "or kernels auto"
             )
         return self

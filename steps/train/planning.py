@@ -22,7 +22,7 @@ class Planned:
     """The plans that fit, the fastest first, and why."""
 
     job: Job
-    parameters: PlanParameters
+    fixed: PlanParameters
     budget: int  # bytes
     options: list[PlannedPlan]
 
@@ -34,7 +34,7 @@ class Planned:
     def choices(self, plan: Plan) -> list[Choice]:
         """What one of the plans decides, and why."""
         chosen = next(one for one in self.options if one.plan == plan)
-        return why(self.job, self.parameters, chosen, self.budget)
+        return why(self.job, self.fixed, chosen, self.budget)
 
 
 def planned(task: Task, parameters: PlanParameters) -> Planned:

@@ -97,7 +97,11 @@ class _Function:
 
     def _bind(self, node: ast.AST) -> None:
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            self._bind_name(node.targets[0], node.value)
+            target, value = node.targets[0], node.value
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):  # training, blocks = task.training, ...
+                for one, of_it in zip(target.elts, value.elts, strict=False):
+                    self._bind_name(one, of_it)
+            self._bind_name(target, value)
         elif isinstance(node, ast.NamedExpr):
             self._bind_name(node.target, node.value)
         elif isinstance(node, ast.For | ast.comprehension):

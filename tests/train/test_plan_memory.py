@@ -67,6 +67,20 @@ def test_masks_grow_with_the_square() -> None:
     assert masks[1] == pytest.approx(4 * masks[0], rel=0.02)
 
 
+def test_an_evaluation_needs_memory_beside_a_captured_step() -> None:
+    captured, ordinary = (predict_memory(ROWS[0].job(), Plan(10, 1, captured=on)) for on in (True, False))
+    assert captured.evaluation > 0 == ordinary.evaluation
+    assert captured.total - captured.evaluation == ordinary.total
+
+
+def test_layers_with_a_bias_keep_their_inputs() -> None:
+    job = ROWS[0].job()
+    linear = tuple(replace(one, bias=one.child in ("q_proj", "k_proj", "v_proj")) for one in job.shape.linear)
+    biased = replace(job, shape=replace(job.shape, linear=linear))
+    more = predict_memory(biased, Plan(10, 1)).activations - predict_memory(job, Plan(10, 1)).activations
+    assert more == LAYERS * 3 * 4096 * 10 * 512 * 2
+
+
 def test_more_trained_whole() -> None:
     whole = predict_memory(_job(lora={"modules_to_save": ["lm_head"]}), Plan(10, 1))
     none = predict_memory(_job(), Plan(10, 1))

@@ -142,22 +142,6 @@ def _too_small(smallest: PlannedPlan, parameters: PlanParameters, budget: int) -
     )
 
 
-def in_words(plan: Plan, layers: int) -> str:
-    """A plan as a sentence's part."""
-    words = [f"micro-batch {plan.micro_batch} x {plan.accumulation}", "fused kernels" if plan.fused else "plain path"]
-    words += ["CUDA graph"] if plan.captured else []
-    if plan.recomputed_layers:
-        words.append(f"{plan.recomputed_layers} of {layers} layers recomputed")
-    if plan.fused and plan.recomputed_layers < layers:
-        what = {"nothing": "nothing", "norms": "norms", "mlp": "norms, gate and up"}[plan.recompute]
-        words.append(f"{what} recomputed" + (" in the others" if plan.recomputed_layers else ""))
-    if not plan.fused and not plan.recomputed_layers:
-        words.append("nothing recomputed")
-    if plan.held_layers:
-        words.append(f"{plan.held_layers} of {layers} layers' weights held dequantised")
-    return ", ".join(words)
-
-
 def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) -> list[Choice]:
     """What was decided, and why."""
     plan = best.plan

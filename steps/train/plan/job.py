@@ -2,16 +2,11 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-from datasets import Dataset
-
-from steps.provenance import read_provenance
 from steps.quantize.device import Device
 from steps.quantize.params import QuantizationParameters
-from steps.rows import list_lengths
 from steps.train.params import TrainingParameters
-from steps.train.plan.shape import ModelShape, shape_of_folder
+from steps.train.plan.shape import ATTENTION, MLP, Linear, ModelShape
 
 
 @dataclass(frozen=True)
@@ -21,8 +16,9 @@ class Adapted:
     count: float
     inputs: float  # sum of their widths
     outputs: float
-    weights: int
+    dequantised: int  # their weights as the fused kernels lay them out: side by side, with room for A and B
     children: frozenset[str]  # their names within their modules
+    left: float  # sum of the inputs of those that PEFT carries out in a fused model too, since they have a bias
     whole_mlp: bool  # whether the fused kernels have the whole MLP
 
 
@@ -52,8 +48,9 @@ class Job:
             count=len(targeted) / layers,
             inputs=sum(one.inputs for one in targeted) / layers,
             outputs=sum(one.outputs for one in targeted) / layers,
-            weights=sum(one.weights for one in targeted) // layers,
+            dequantised=_laid_out(targeted, self.training.lora.r) // layers,
             children=frozenset(one.child for one in targeted),
+            left=sum(one.inputs for one in targeted if one.bias) / layers,
             whole_mlp=self.shape.fuses_mlp(self.training.lora),
         )
 
@@ -71,7 +68,7 @@ class Job:
             (self.device.kind == "cpu", "only GPUs have CUDA graphs"),
             (bool(self.not_fused), "only fused kernels are captured"),
             (self.device.attention != "flash_attention_2", "it needs flash_attention_2"),
-            (not self.packed, "it needs packed blocks"),
+            (not self.packed, "it needs blocks that say where sequences begin (prompt.packing bfd)"),
             (self.device.precision == "float16", "float16's loss scaling waits for the host"),
         )
         return next((why for there, why in checks if there), "")
@@ -102,14 +99,14 @@ class Job:
         return 2 if self.device.precision == "bfloat16" else 4
 
 
-def job_of(blocks: Dataset, model_folder: Path, training: TrainingParameters, device: Device) -> Job:
-    """The job of a training that is about to begin: its longest block, and the quantised model's own record."""
-    record = read_provenance(model_folder)
-    return Job(
-        shape=shape_of_folder(model_folder, trust_remote_code=bool(record["base_model"]["trust_remote_code"])),
-        training=training,
-        device=device,
-        block=int(list_lengths(blocks, "input_ids").max()),
-        packed="seq_lengths" in blocks.column_names,
-        quantization=QuantizationParameters.model_validate(record["quantization"]),
+def _laid_out(targeted: list[Linear], rank: int) -> int:
+    """Numbers of the matrices that ``FrozenWeights`` makes of layers that read the same input."""
+    groups: dict[tuple[str, str], list[Linear]] = {}
+    for one in targeted:
+        owner = one.name.rpartition(".")[0]
+        siblings = next((names for names in (ATTENTION, MLP[:2]) if one.child in names), (one.child,))
+        groups.setdefault((owner, siblings[0]), []).append(one)
+    return sum(
+        (sum(one.outputs for one in group) + rank * len(group)) * (group[0].inputs + rank * len(group))
+        for group in groups.values()
     )

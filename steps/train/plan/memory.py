@@ -27,8 +27,9 @@ and one dequantised weight. A layer that is recomputed needs all of this and ``k
 
 Gradients grow as activations shrink. With one micro-batch a step the peak is the larger of "all activations" and "all
 gradients"; with several they add up. A captured step is one whose graph keeps its memory, activations included; the
-gradients of several micro-batches then need a total apart. When it is captured there are no optimiser states yet, so
-what torch counts at its peak is less than what is there in the end.
+gradients of several micro-batches then need a total apart, and an evaluation, which elsewhere finds room where the
+activations were, comes on top: a layer's 3f + 4h numbers a token, or the tiles. When a step is captured there are no
+optimiser states yet, so what torch counts at its peak is less than what is there in the end.
 
 Attention without flash attention has a mask over the whole micro-batch where blocks are packed: t^2 bytes, and a copy
 of t^2 e that each layer saves (72.7 GiB at 20 blocks of 512, measured); "eager" keeps the scores of all heads as well.
@@ -91,14 +92,15 @@ class Memory:
     activations: int
     logits: int
     dequantised: int  # held, or scratch
+    evaluation: int  # beside a captured step
     fragmentation: int
     context: int
     allocated: int  # what torch.cuda.max_memory_allocated shows
 
     @property
     def reserved(self) -> int:
-        """What torch takes from the device."""
-        return self.total - self.context
+        """What torch takes from the device before the first evaluation."""
+        return self.total - self.context - self.evaluation
 
     @property
     def total(self) -> int:
@@ -116,6 +118,7 @@ class Memory:
             "activations": self.activations,
             "logits": self.logits,
             "dequantised weights": self.dequantised,
+            "evaluation": self.evaluation,
             "fragmentation": self.fragmentation,
             "CUDA context": self.context,
         }
@@ -153,6 +156,7 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
         activations=activations,
         logits=shown_logits,
         dequantised=dequantised,
+        evaluation=_evaluation(job, plan, logits) if plan.captured else 0,
         fragmentation=FRAGMENTATION_BASE + int(wasted * (activations + shown_logits)) if on_gpu else 0,
         context=CONTEXT if on_gpu else 0,
         allocated=allocated,
@@ -171,12 +175,8 @@ def _dequantised(job: Job, plan: Plan) -> int:
     """Memory of the fused kernels for weights in the device's precision; see ``FrozenWeights``."""
     if not plan.fused:
         return 0
-    shape, numbers = job.shape, job.adapted.weights
-    if job.adapted.whole_mlp:
-        h, f, r = shape.hidden, shape.inner, job.training.lora.r
-        numbers += (2 * f + 2 * r) * (h + 2 * r) - 2 * f * h + (h + r) * (f + r) - h * f  # the margins
-    scratch = 1 if plan.held_layers < shape.layers else 0
-    return (plan.held_layers + scratch) * numbers * job.element
+    scratch = 1 if plan.held_layers < job.shape.layers else 0
+    return (plan.held_layers + scratch) * job.adapted.dequantised * job.element
 
 
 def _activations(job: Job, plan: Plan) -> tuple[int, int]:
@@ -207,6 +207,8 @@ def _kept(job: Job, plan: Plan, recompute: str) -> int:
     thin = int(job.training.lora.r * job.adapted.count)
     kept = 2 * h + heads + 2 * keys + heads + thin
     if plan.fused and job.adapted.whole_mlp:
+        copies = 1 + 1 / job.element if job.training.lora.dropout else 1  # dropped inputs, and masks of a byte
+        kept += int(job.adapted.left * copies)
         return kept + (2 * h if recompute == "nothing" else 0) + (0 if recompute == "mlp" else 2 * f)
     return kept + _plain_extra(job)
 
@@ -245,6 +247,13 @@ def _logits(job: Job, plan: Plan) -> int:
     """The loss's tile, and the hidden states' gradient in float32 and in the device's precision."""
     tokens = plan.micro_batch * job.block
     return min(tokens, TOKEN_TILE) * VOCABULARY_TILE * job.element + tokens * job.shape.hidden * (4 + job.element)
+
+
+def _evaluation(job: Job, plan: Plan, logits: int) -> int:
+    """Bytes of a pass without gradients; its tiles need no gradient of the hidden states."""
+    h, f = job.shape.hidden, job.shape.inner
+    number = plan.micro_batch * job.block * job.element
+    return max(number * (3 * f + 4 * h), logits - plan.micro_batch * job.block * h * 4)
 
 
 def _masks(job: Job, plan: Plan) -> tuple[int, int]:

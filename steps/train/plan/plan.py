@@ -29,7 +29,8 @@ class Plan:
         if self.recomputed_layers:
             parts.append(f"{self.recomputed_layers} layers recomputed")
         if self.fused and self.recompute != "nothing":
-            parts.append(f"{self.recompute} recomputed")
+            what = {"norms": "norms", "mlp": "norms, gate and up"}[self.recompute]
+            parts.append(f"{what} recomputed" + " in the others" * bool(self.recomputed_layers))
         if self.held_layers:
             parts.append(f"weights of {self.held_layers} layers held in 16 bits")
         return ", ".join(parts + ["CUDA graph"] * self.captured)
