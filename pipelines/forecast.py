@@ -67,12 +67,14 @@ def job_of(config: CheckedConfig, hardware: Hardware) -> Job:
     training = config.valid("training", TrainingParameters)
     prompt = config.valid("prompt", PromptParameters)
     base_model = config.valid("base_model", BaseModelParameters)
+    device = choose(hardware, training.precision, training.attention)
     return Job(
         shape=shape_of(model_config(base_model), trust_remote_code=base_model.trust_remote_code),
         training=training,
-        device=choose(hardware, training.precision, training.attention),
+        device=device,
         block=prompt.max_length,
-        packed=prompt.packing == "bfd",
+        packed=prompt.packing == "bfd" or device.attention == "flash_attention_2",
+        filled=min(1.0, ROW_TOKENS / prompt.max_length) if prompt.packing == "none" else 1.0,
         quantization=config.valid("quantization", QuantizationParameters),
     )
 

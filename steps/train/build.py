@@ -34,6 +34,21 @@ class Task:
     device: Device
 
 
+def without_padding(blocks: DatasetDict) -> DatasetDict:
+    """Blocks that don't say where their sequences begin, each as one sequence.
+
+    Flash attention then takes them one after the other, with neither padding nor mask, and sees what it saw before.
+    """
+    return DatasetDict(
+        {
+            name: split
+            if "seq_lengths" in split.column_names or not len(split)
+            else split.add_column("seq_lengths", [[int(length)] for length in list_lengths(split, "input_ids")])
+            for name, split in blocks.items()
+        }
+    )
+
+
 def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) -> "ResumableTrainer":
     """Load the model, give it its adapter, and put the plan's kernels into it.
 

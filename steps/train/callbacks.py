@@ -30,6 +30,8 @@ class Recorder(TrainerCallback):
         self.progress = Progress("train", 1)
         self.before = (0, 0.0)
         """Tokens and seconds of training up to the former step."""
+        self.speed = 0.0
+        """Tokens a second since then."""
 
     def replay(self) -> None:
         """Hand on what was before this process, so that an experiment tracker's curves are whole."""
@@ -78,9 +80,11 @@ class Recorder(TrainerCallback):
         course = self.course
         course.steps.append(step)
         tokens, seconds = course.tokens - self.before[0], course.training_seconds - self.before[1]
-        self.before = (course.tokens, course.training_seconds)
-        speed = {"tokens_per_second": tokens / seconds, "memory_gib": course.peak_memory_bytes / 2**30}
-        self.on_metrics(step.step, _figures(step) | speed)
+        if seconds > 0:  # no time has passed between figures that arrived together
+            self.before = (course.tokens, course.training_seconds)
+            self.speed = tokens / seconds
+        costs = {"tokens_per_second": self.speed, "memory_gib": course.peak_memory_bytes / 2**30}
+        self.on_metrics(step.step, _figures(step) | costs)
         self.progress.advance(step.step, self._note())
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

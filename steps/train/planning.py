@@ -52,12 +52,14 @@ def job_of(task: Task) -> Job:
     """What the predictions read of a task."""
     stored = read_provenance(task.model_folder)
     blocks = task.blocks["train"]
+    lengths = list_lengths(blocks, "input_ids")
     return Job(
         shape=shape_of_folder(task.model_folder, trust_remote_code=bool(stored["base_model"]["trust_remote_code"])),
         training=task.training,
         device=task.device,
-        block=int(list_lengths(blocks, "input_ids").max()),
+        block=int(lengths.max()),
         packed="seq_lengths" in blocks.column_names,
+        filled=float(lengths.mean() / lengths.max()),
         quantization=QuantizationParameters.model_validate(stored["quantization"]),
     )
 

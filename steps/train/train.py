@@ -13,7 +13,7 @@ from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import describe_device
 from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
-from steps.train.build import Task
+from steps.train.build import Task, without_padding
 from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
 from steps.train.plan.plan import Plan
@@ -67,6 +67,8 @@ def train_adapter(
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
     device = describe_device(training.precision, training.attention)
+    if device.attention == "flash_attention_2":
+        blocks = without_padding(blocks)
     task = Task(blocks, model_folder, tokenizer_folder, training, device)
     wanted = plan or PlanParameters()
     options = planned(task, wanted)

@@ -42,7 +42,7 @@ def learn(
     run: TinyRun,
     output: Path,
     blocks: DatasetDict | None = None,
-    plan: PlanParameters = PlanParameters(),
+    plan: PlanParameters | None = None,
     **changes: Any,
 ) -> Learned:
     """Train the tiny model as ``PLAIN`` and the changes say."""

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from datasets import DatasetDict
 
 from steps.errors import ConfigError
 from steps.train import planning
+from steps.train.build import without_padding
 from steps.train.params import PlanParameters
 from steps.train.plan.choose import PlannedPlan
 from steps.train.plan.memory import predict_memory
@@ -47,6 +49,20 @@ def test_fused_plans_learn_what_the_plain_one_learns(
         assert other.grad_norm == pytest.approx(one.grad_norm, rel=0.1)
     assert fused.validation[-1].loss == pytest.approx(plain.validation[-1].loss, abs=0.02)
     assert fused.tokens == plain.tokens
+
+
+def test_blocks_without_padding_learn_the_same(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Rows of different lengths, padded and then one after the other."""
+    padded = DatasetDict({name: split.remove_columns("seq_lengths") for name, split in tiny_run.blocks.items()})
+    assert len(set(map(len, padded["train"]["input_ids"]))) > 1
+    runs = [
+        train(TinyRun(**{**vars(tiny_run), "blocks": blocks}), tmp_path / name)
+        for name, blocks in (("padded", padded), ("flat", without_padding(padded)))
+    ]
+    assert runs[0].tokens == runs[1].tokens
+    for one, other in zip(runs[0].steps, runs[1].steps, strict=True):
+        assert other.loss == pytest.approx(one.loss, abs=0.02)
+    assert without_padding(tiny_run.blocks)["train"] is tiny_run.blocks["train"], "they say it already"
 
 
 def test_the_report_says_what_was_planned(tiny_run: TinyRun) -> None:

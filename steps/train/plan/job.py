@@ -8,6 +8,9 @@ from steps.quantize.params import QuantizationParameters
 from steps.train.params import TrainingParameters
 from steps.train.plan.shape import ATTENTION, MLP, Linear, ModelShape
 
+WELL_FILLED = 0.8
+"""Least mean length of blocks over the longest at which it pays to fill a micro-batch up, as a captured one is."""
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -30,7 +33,8 @@ class Job:
     training: TrainingParameters
     device: Device
     block: int  # tokens of a block
-    packed: bool = True  # whether a block holds several examples that must not see each other
+    packed: bool = True  # whether blocks lie one after the other and say where their sequences begin
+    filled: float = 1.0  # mean tokens of a block over those of the longest
     quantization: QuantizationParameters = field(default_factory=QuantizationParameters)
     liger: bool = False  # whether plain TRL runs with liger's kernels, as only benchmarks do
     obstacle: str | None = None  # why the model cannot be fused ("": it can); None: as far as its shape tells
@@ -68,7 +72,7 @@ class Job:
             (self.device.kind == "cpu", "only GPUs have CUDA graphs"),
             (bool(self.not_fused), "only fused kernels are captured"),
             (self.device.attention != "flash_attention_2", "it needs flash_attention_2"),
-            (not self.packed, "it needs blocks that say where sequences begin (prompt.packing bfd)"),
+            (self.filled < WELL_FILLED, "blocks of very different lengths would be filled up (prompt.packing none)"),
             (self.device.precision == "float16", "float16's loss scaling waits for the host"),
         )
         return next((why for there, why in checks if there), "")
