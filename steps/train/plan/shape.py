@@ -11,7 +11,9 @@ from steps.quantize.params import FOUR_BITS, QuantizationParameters
 from steps.train.params import LoraParameters
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.pytorch_utils import Conv1D
 
 QUANTISATION_BLOCK, SECOND_BLOCK = 64, 256
 """Weights that share a quantisation constant, and constants that share one of their own (bitsandbytes' defaults)."""
@@ -51,7 +53,6 @@ class ModelShape:
     kv_heads: int
     head_size: int
     vocabulary: int
-    tied: bool  # whether embedding and output layer are one matrix
     linear: tuple[Linear, ...]  # of all decoder layers
     other: int  # parameters that are not quantised: embedding, output layer, norms, biases
     swiglu: bool  # whether the MLPs have gate, up and down and the activation is SiLU
@@ -127,6 +128,7 @@ def shape_of(config: "PretrainedConfig", *, trust_remote_code: bool = False) -> 
     """Build the model on torch's meta device, which takes no memory, and measure it."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the layers are wanted as they were before
@@ -136,15 +138,14 @@ def shape_of(config: "PretrainedConfig", *, trust_remote_code: bool = False) -> 
         )
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers has no types there
     linear = tuple(
-        Linear(name, module.in_features, module.out_features, module.bias is not None)
+        Linear(name, *_sizes(module), module.bias is not None)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not output
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not output
     )
     text = config.get_text_config()
     values = text.to_dict()
     total = sum(parameter.numel() for parameter in model.parameters())
     heads = int(text.num_attention_heads)
-    tied = bool(text.tie_word_embeddings)
     return ModelShape(
         model_type=str(config.model_type),
         layers=int(text.num_hidden_layers),
@@ -154,17 +155,26 @@ def shape_of(config: "PretrainedConfig", *, trust_remote_code: bool = False) -> 
         kv_heads=int(values.get("num_key_value_heads") or heads),
         head_size=int(values.get("head_dim") or text.hidden_size // heads),
         vocabulary=int(text.vocab_size),
-        tied=tied,
         linear=linear,
         other=total - sum(layer.weights for layer in linear),
         swiglu=values.get("hidden_act") == "silu" and set(MLP) <= {layer.child for layer in linear},
     )
 
 
+def _sizes(module: "torch.nn.Linear | Conv1D") -> tuple[int, int]:
+    """Inputs and outputs; GPT-2's layers have their weights turned over."""
+    first, second = module.weight.shape
+    return (first, second) if type(module).__name__ == "Conv1D" else (second, first)
+
+
 def _inner(linear: Sequence[Linear], values: dict[str, Any]) -> int:
     widths = [layer.outputs for layer in linear if layer.child == "up_proj"]
     return (
-        widths[0] if widths else int(values.get("intermediate_size") or max((one.outputs for one in linear), default=0))
+        widths[0]
+        if widths
+        else int(
+            values.get("intermediate_size") or values.get("n_inner") or max((one.outputs for one in linear), default=0)
+        )
     )
 
 
