@@ -86,8 +86,10 @@ class TestTwins:
         residual, delta = wide[..., :width], draw(2, 3, width, dtype=dtype, seed=1)  # rows with a stride
         weight = draw(width, dtype=dtype, seed=2)
         found, expected = torch.empty(6, width + 8).to(wide)[:, :width], torch.empty(6, width).to(wide)
-        total = triton_norms.add_norm(residual, delta, weight, 1e-5, found)
-        assert torch.equal(total, elementwise.add_norm(residual, delta, weight, 1e-5, expected))
+        scales, expected_scales = (torch.empty(6, 1, device=DEVICE) for _ in range(2))
+        total = triton_norms.add_norm(residual, delta, weight, 1e-5, found, scales)
+        assert torch.equal(total, elementwise.add_norm(residual, delta, weight, 1e-5, expected, expected_scales))
+        torch.testing.assert_close(scales, expected_scales)
         assert total.shape == residual.shape
         torch.testing.assert_close(found, expected)
 
@@ -103,6 +105,18 @@ class TestTwins:
         elementwise.add_norm_backward(by_total, by_normed, total, weight, 1e-5, expected)
         torch.testing.assert_close(found[:, :width], expected)
         assert torch.equal(found[:, width:], around[:, width:])
+
+    @pytest.mark.parametrize("words", [64, 20000])
+    def test_cross_entropy(self, dtype: torch.dtype, words: int) -> None:
+        memory = (draw(5, words + 8, dtype=torch.float32) * 3).to(dtype)
+        memory[1, 7] = 60.0  # far above the others
+        targets = torch.tensor([0, 7, -100, 3, words - 1], device=DEVICE)
+        scale = torch.tensor(0.25, device=DEVICE)
+        found, expected = memory.clone(), memory[:, :words].clone()
+        losses = triton_kernels.cross_entropy(found[:, :words], targets, scale, -100)
+        torch.testing.assert_close(losses, elementwise.cross_entropy(expected, targets, scale, -100))
+        torch.testing.assert_close(found[:, :words], expected)
+        assert torch.equal(found[:, words:], memory[:, words:])
 
     @pytest.mark.parametrize("seed", [0, 1, 16, 2**31 - 1])
     def test_dropout_keeps_the_same_elements(self, dtype: torch.dtype, seed: int) -> None:

@@ -104,6 +104,24 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
     return both, silu * up
 
 
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, ignored: int) -> torch.Tensor:
+    """Cross entropy of each row in nats, float32; turns ``logits`` [tokens, words] into ``scale`` x their gradient.
+
+    Rows whose target is ``ignored`` have neither loss nor gradient. ``scale`` is one float32 on the device.
+    """
+    if triton_runs(logits):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.cross_entropy(logits, targets, scale, ignored)
+    wide, known = logits.float(), targets != ignored
+    at = targets.masked_fill(~known, 0)[:, None]
+    total = wide.logsumexp(dim=1, keepdim=True)
+    losses = (total - wide.gather(1, at))[:, 0] * known
+    gradient = torch.exp(wide - total).scatter_add_(1, at, torch.full_like(total, -1.0))
+    logits.copy_(gradient * (scale * known)[:, None])
+    return losses
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor | None = None) -> torch.Tensor:
     """Root mean square norm over the last dimension, as Llama does it: in float32, rounded before the weight.
 
@@ -115,20 +133,28 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.T
 
 
 def add_norm(
-    residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float, normed: torch.Tensor
+    residual: torch.Tensor,
+    delta: torch.Tensor | None,
+    weight: torch.Tensor,
+    epsilon: float,
+    normed: torch.Tensor,
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The sum, rounded to its type, of which the norm is written into ``normed`` [tokens, width], rows with a stride.
 
-    Without ``delta`` the sum is ``residual`` itself.
+    Without ``delta`` the sum is ``residual`` itself. ``scales`` [tokens, 1], float32, takes what the rows were
+    multiplied by.
     """
     if triton_runs(residual):
         from steps.train.kernels import triton_norms
 
-        return triton_norms.add_norm(residual, delta, weight, epsilon, normed)
+        return triton_norms.add_norm(residual, delta, weight, epsilon, normed, scales)
     total = residual if delta is None else residual + delta
     wide = total.reshape(normed.shape).float()
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     torch.mul(weight, (wide * scale).to(total.dtype), out=normed)
+    if scales is not None:
+        scales.copy_(scale)
     return total
 
 

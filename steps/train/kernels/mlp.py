@@ -13,12 +13,12 @@ from steps.train.kernels import elementwise
 from steps.train.kernels.lora_linear import (
     Branches,
     Input,
+    KeptInput,
     Known,
     a_gradients,
     beside_gradient,
     by_input,
     cast,
-    kept_input,
     like,
     thin_gradients,
     thin_products,
@@ -70,10 +70,10 @@ class SwigluMlp(torch.autograd.Function):
         sides, by_thin_down, by_down_b = beside_gradient(mlp.down, gradient, thin_down, b[2:], mlp.down_branches)
         by_product = by_input(mlp.down, sides, by_thin_down, a[2:], mlp.down_branches)
         del sides
-        rows, thin, sides = kept_input(ctx, kept, sides=both is None)
+        source = KeptInput(ctx, kept)
+        thin = source.thin
         if both is None:
-            both = sides @ mlp.gate_up.beside(b[:2], mlp.gate_up_branches.scales).t()
-        del sides
+            both = source.sides() @ mlp.gate_up.beside(b[:2], mlp.gate_up_branches.scales).t()
         by_both, product = elementwise.swiglu_backward(by_product, both, margin=thin.shape[1])
         del by_product, both
         by_down_a = a_gradients(by_thin_down, product, mlp.down_branches)
@@ -81,7 +81,7 @@ class SwigluMlp(torch.autograd.Function):
 
         *parts, margin = by_both.split_with_sizes([*mlp.gate_up.outputs, thin.shape[1]], dim=1)
         by_thin, by_b = thin_gradients(parts, thin, b[:2], mlp.gate_up_branches, margin)
-        by_a = a_gradients(by_thin, rows, mlp.gate_up_branches)
+        by_a = source.a_gradients(by_thin, mlp.gate_up_branches)
         by_x = None
         if ctx.needs_input_grad[0]:
             by_x = by_input(mlp.gate_up, by_both, by_thin, a[:2], mlp.gate_up_branches).view(ctx.shape)
