@@ -53,9 +53,9 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: 
         )
     groups = key.shape[1]
     together = query.reshape(groups, heads // groups * length, width)  # heads that share keys and values
-    scores = (together @ key[0].transpose(1, 2)).view(heads, length, length) * scale
+    scores = ((together * scale) @ key[0].transpose(1, 2)).view(heads, length, length)
     later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-    chances = scores.masked_fill(later, float("-inf")).softmax(-1, dtype=torch.float32).to(query.dtype)
+    chances = scores.masked_fill_(later, float("-inf")).softmax(-1, dtype=torch.float32).to(query.dtype)
     return (chances.view(groups, heads // groups * length, length) @ value[0]).view(1, heads, length, width)
 
 

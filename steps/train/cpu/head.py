@@ -48,7 +48,7 @@ class TokenScores(torch.autograd.Function):
             largest, most_probable = shifted.max(dim=1, keepdim=True)
             total = torch.exp(shifted.sub_(largest), out=power).sum(dim=1)
             scores[rows] = shifted.gather(1, target)[:, 0] - total.log()
-            entropy[rows] = total.log() - torch.linalg.vecdot(power, shifted) / total
+            entropy[rows] = total.log() - shifted.mul_(power).sum(dim=1) / total
             first[rows] = most_probable[:, 0] == target[:, 0]
             if ctx.needs_input_grad[0]:
                 gradient[rows] = weight[target[:, 0]] - torch.mm(narrow.copy_(power), weight) / total[:, None]
