@@ -104,6 +104,13 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
     return both, silu * up
 
 
+def sums_fit(tiles: torch.Tensor) -> bool:
+    """Whether ``swiglu_backward_sums`` pays: on Hopper, with 16-bit tiles; compiled for others it spills registers."""
+    if not triton_runs(tiles):
+        return True
+    return tiles.element_size() == 2 and torch.cuda.get_device_capability(tiles.device)[0] == 9
+
+
 def swiglu_backward_sums(
     gradient: torch.Tensor,
     gate_up: torch.Tensor,

@@ -48,7 +48,8 @@ def through_swiglu(
     """Gradient of gate and up with that of their thin products in its margin; the latter; of B; of down's A."""
     branches, ranks = mlp.gate_up_branches, {*mlp.gate_up_branches.ranks, *mlp.down_branches.ranks}
     sizes = [*mlp.gate_up.outputs, thin.shape[1]]
-    if len(ranks) == 1 and ranks <= SUMMED_RANKS and not mlp.down_branches.probability:
+    summed = len(ranks) == 1 and ranks <= SUMMED_RANKS and not mlp.down_branches.probability
+    if summed and elementwise.sums_fit(both):
         by_both, *by_b, by_down_a = elementwise.swiglu_backward_sums(
             by_product, both, thin, by_thin_down, branches.scales
         )
