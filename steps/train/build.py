@@ -93,7 +93,16 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
         trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     if plan.fused:
         _put_kernels(trainer, task, plan)
+    if task.device.kind == "cpu":
+        _make_faster(trainer, task)
     return trainer
+
+
+def _make_faster(trainer: "ResumableTrainer", task: Task) -> None:
+    from steps.train.cpu.faster import make_faster
+
+    choices = make_faster(cast("PeftModel", trainer.model), packed="seq_lengths" in task.blocks["train"].column_names)
+    print(f"  train: {'; '.join(choices)}", flush=True)
 
 
 def _set_types(model: "PeftModel", device: Device) -> None:

@@ -31,21 +31,33 @@ class Planned:
         """Each needs less memory than the one before."""
         return [one.plan for one in self.options]
 
+    def fits(self, plan: Plan) -> bool:
+        """Whether the plan is expected to fit what is free now."""
+        available = _available(self.job.device)
+        return available is None or self._option(plan).memory.total <= available
+
     def choices(self, plan: Plan) -> list[Choice]:
         """What one of the plans decides, and why."""
-        chosen = next(one for one in self.options if one.plan == plan)
-        return why(self.job, self.fixed, chosen, self.budget)
+        return why(self.job, self.fixed, self._option(plan), self.budget)
+
+    def _option(self, plan: Plan) -> PlannedPlan:
+        return next(one for one in self.options if one.plan == plan)
 
 
 def planned(task: Task, parameters: PlanParameters) -> Planned:
     """Choose by what is free on the device now, before the model is loaded; errors as in ``plans``."""
-    import torch
-
     job = job_of(task)
     hardware = describe_hardware()
-    available = torch.cuda.mem_get_info()[0] + CONTEXT if hardware.kind == "cuda" else None  # the context is there
+    available = _available(task.device)
     options = plans(job, parameters, hardware, available)
     return Planned(job, parameters, budget_of(parameters, hardware, available), options)
+
+
+def _available(device: Device) -> int | None:
+    """Bytes of the GPU that are free, and CUDA's context, which this process has already."""
+    import torch
+
+    return torch.cuda.mem_get_info()[0] + CONTEXT if device.kind == "cuda" else None
 
 
 def job_of(task: Task) -> Job:

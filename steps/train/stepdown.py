@@ -38,27 +38,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
-def within_memory(plans: Sequence[Plan], train: Callable[[Plan, list[StepDown]], Result]) -> Result:
-    """Train by the first plan; where memory is short, by the next one.
+def within_memory(
+    plans: Sequence[Plan], fits: Callable[[Plan], bool], train: Callable[[Plan, list[StepDown]], Result]
+) -> Result:
+    """Train by the first plan; where memory is short, by the next one that fits what is free then.
 
     Args:
         plans: the fastest first; each needs less memory than the one before.
+        fits: whether a plan is expected to fit now.
         train: is given the plan and those that were left; goes on from its newest checkpoint.
 
     Raises:
         TrainingError: memory is short for the last one too.
     """
     left: list[StepDown] = []
-    for plan, smaller in zip(plans, [*plans[1:], None], strict=True):
+    remaining = list(plans)
+    while True:
+        plan, *remaining = remaining
         try:
             return train(plan, left)
         except Exception as error:
-            if smaller is None or not is_out_of_memory(error):
+            if not remaining or not is_out_of_memory(error):
                 raise
             left.append(StepDown(plan, str(error).splitlines()[0]))
         # Outside of the handler: the error's frames hold the model that is to go
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"  train: {left[-1].reason}; goes on with {smaller}", flush=True)
-    raise ValueError("no plan to train by")
+        remaining = [one for one in remaining if fits(one)] or remaining[-1:]
+        print(f"  train: {left[-1].reason}; goes on with {remaining[0]}", flush=True)

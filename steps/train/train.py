@@ -79,7 +79,7 @@ def train_adapter(
             def train(plan: Plan, left: list[StepDown]) -> Trained:
                 return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
 
-            trained = within_memory(options.plans, train)
+            trained = within_memory(options.plans, options.fits, train)
     _write(trained.model, model_folder, tokenizer_folder, training, output)
     return report_of(task, trained, options.choices(trained.plan))
 

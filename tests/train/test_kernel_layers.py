@@ -116,6 +116,30 @@ def test_a_cache_in_training_is_filled(tmp_path: Path) -> None:
     torch.testing.assert_close(output.logits, model(input_ids=tokens(), use_cache=False).logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("plan", ["norms", "mixed"])
+def test_attention_that_has_bounds_looks_for_none_in_the_positions(tmp_path: Path, plan: str) -> None:
+    model = tiny_peft(tmp_path)
+    fuse(model, PLANS[plan])
+    attention = first_layer(model).self_attn
+    seen: dict[str, Any] = {}
+    plain = attention.forward
+
+    def noted(**rest: Any) -> Any:
+        seen.update(rest)
+        return plain(**rest)
+
+    attention.forward = noted
+    ids = tokens()[:1]
+    positions = torch.arange(ids.shape[1])[None]
+    bounds = torch.tensor([0, ids.shape[1]], dtype=torch.int32)
+    packed = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": 24, "max_length_k": 24}
+    decoder(model)(input_ids=ids, position_ids=positions, use_cache=False, **packed)
+    assert seen.pop("position_ids") is None
+    assert seen["cu_seq_lens_q"] is bounds
+    decoder(model)(input_ids=ids, position_ids=positions, use_cache=False)
+    assert torch.equal(seen["position_ids"], positions)
+
+
 def test_a_layer_that_changes_its_input_is_not_taken_for_one_of_ours(tmp_path: Path) -> None:
     """The sum that a layer handed on is changed on the way to the next one."""
     model = tiny_peft(tmp_path)

@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from steps.train.kernels import elementwise
 from steps.train.kernels.fuse import fuse
+from steps.train.kernels.lora_linear import Origin
 from steps.train.kernels.weights import FrozenWeights
 from tests.tiny_peft import PLANS, decoder, step, tiny_peft, tokens
 
@@ -66,6 +67,32 @@ def test_how_often_weights_are_dequantised(
     fuse(model, PLANS[plan])
     step(model)
     assert len(calls) == matrices
+
+
+@pytest.mark.parametrize(
+    ("plan", "dropout", "inputs"),
+    [
+        ("norms", 0.0, 0),  # gradients of A are made from the norm's own input
+        ("norms", 0.1, 4),  # a dropped input is needed as it was
+        ("mlp", 0.0, 2),  # gate and up are made from it again
+        ("nothing", 0.0, 0),
+    ],
+)
+def test_how_often_a_norm_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str, dropout: float, inputs: int
+) -> None:
+    model = tiny_peft(tmp_path, lora_dropout=dropout)
+    fuse(model, PLANS[plan])
+    remade: list[Origin] = []
+    plain = Origin.remake
+
+    def counted(origin: Origin, margin: int) -> torch.Tensor:
+        remade.append(origin)
+        return plain(origin, margin)
+
+    monkeypatch.setattr(Origin, "remake", counted)
+    step(model)
+    assert len(remade) == inputs
 
 
 def test_a_recomputed_layer_leaves_out_what_nothing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

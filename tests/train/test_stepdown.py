@@ -125,8 +125,23 @@ def test_other_errors_are_no_reason_for_another_plan() -> None:
         raise TrainingError("the training diverged")
 
     with pytest.raises(TrainingError, match="diverged"):
-        within_memory([LARGE, SMALL], fail)
+        within_memory([LARGE, SMALL], lambda _: True, fail)
     assert tried == [LARGE]
+
+
+def test_plans_that_do_not_fit_what_is_free_are_passed_over() -> None:
+    plans = [Plan(size, 1) for size in (8, 4, 2, 1)]
+    tried: list[int] = []
+
+    def fail(plan: Plan, _: list[StepDown]) -> None:
+        tried.append(plan.micro_batch)
+        raise MEMORY
+
+    for fits, expected in ((2, [8, 2, 1]), (1, [8, 1]), (0, [8, 1])):
+        tried.clear()
+        with pytest.raises(torch.OutOfMemoryError):
+            within_memory(plans, lambda plan, fits=fits: plan.micro_batch <= fits, fail)  # type: ignore[misc]  # mypy infers no default
+        assert tried == expected, "the last one is tried whatever is said of it"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import bitsandbytes.functional as bnb
 
-from steps.train.kernels import elementwise, triton_kernels, triton_norms
+from steps.train.kernels import elementwise, triton_kernels, triton_norms, triton_swiglu
 from steps.train.kernels.fuse import fuse
 from tests.tiny_peft import PLANS, step, tiny_peft
 
@@ -73,6 +73,19 @@ class TestTwins:
         torch.testing.assert_close(by_both[:, : 2 * width], expected_by_both[:, : 2 * width])
         torch.testing.assert_close(again, expected_again)
 
+    @pytest.mark.parametrize(("tokens", "width", "rank"), [(70, 192, 16), (200, 96, 64), (5, 64, 16)])
+    def test_swiglu_backward_sums(self, dtype: torch.dtype, tokens: int, width: int, rank: int) -> None:
+        gradient, gate_up = draw(tokens, width, dtype=dtype), draw(tokens, 2 * width, dtype=dtype, seed=1)
+        room = draw(tokens, 96 + 2 * rank, dtype=dtype, seed=2)
+        thin, by_thin_down = room[:, 96:], room[:, :rank]  # rows with a stride
+        given = (gradient, gate_up, thin, by_thin_down, (0.25, 2.0))
+        found, expected = triton_swiglu.swiglu_backward_sums(*given), elementwise.swiglu_backward_sums(*given)
+        torch.testing.assert_close(found[0][:, : 2 * width], expected[0][:, : 2 * width])
+        for sums, wanted in zip(found[1:], expected[1:], strict=True):
+            assert sums.shape == wanted.shape
+            size = float(wanted.float().norm() / wanted.numel() ** 0.5)
+            torch.testing.assert_close(sums / size, wanted / size, rtol=2e-2, atol=3e-2 if DEVICE == "cuda" else 1e-4)
+
     @pytest.mark.parametrize("width", [64, 100])
     def test_rms_norm(self, dtype: torch.dtype, width: int) -> None:
         x, weight = draw(7, width, dtype=dtype), draw(1, width, dtype=dtype, seed=1)[0]
@@ -88,8 +101,10 @@ class TestTwins:
         residual, delta = wide[..., :width], draw(2, 3, width, dtype=dtype, seed=1)  # rows with a stride
         weight = draw(width, dtype=dtype, seed=2)
         found, expected = torch.empty(6, width + 8).to(wide)[:, :width], torch.empty(6, width).to(wide)
-        total = triton_norms.add_norm(residual, delta, weight, 1e-5, found)
-        assert torch.equal(total, elementwise.add_norm(residual, delta, weight, 1e-5, expected))
+        scales, expected_scales = (torch.empty(6, 1, device=DEVICE) for _ in range(2))
+        total = triton_norms.add_norm(residual, delta, weight, 1e-5, found, scales)
+        assert torch.equal(total, elementwise.add_norm(residual, delta, weight, 1e-5, expected, expected_scales))
+        torch.testing.assert_close(scales, expected_scales)
         assert total.shape == residual.shape
         torch.testing.assert_close(found, expected)
 
@@ -105,6 +120,18 @@ class TestTwins:
         elementwise.add_norm_backward(by_total, by_normed, total, weight, 1e-5, expected)
         torch.testing.assert_close(found[:, :width], expected)
         assert torch.equal(found[:, width:], around[:, width:])
+
+    @pytest.mark.parametrize("words", [64, 20000])
+    def test_cross_entropy(self, dtype: torch.dtype, words: int) -> None:
+        memory = (draw(5, words + 8, dtype=torch.float32) * 3).to(dtype)
+        memory[1, 7] = 60.0  # far above the others
+        targets = torch.tensor([0, 7, -100, 3, words - 1], device=DEVICE)
+        scale = torch.tensor(0.25, device=DEVICE)
+        found, expected = memory.clone(), memory[:, :words].clone()
+        losses = triton_kernels.cross_entropy(found[:, :words], targets, scale, -100)
+        torch.testing.assert_close(losses, elementwise.cross_entropy(expected, targets, scale, -100))
+        torch.testing.assert_close(found[:, :words], expected)
+        assert torch.equal(found[:, words:], memory[:, words:])
 
     @pytest.mark.parametrize("seed", [0, 1, 16, 2**31 - 1])
     def test_dropout_keeps_the_same_elements(self, dtype: torch.dtype, seed: int) -> None:
@@ -122,12 +149,14 @@ class TestTwins:
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize(("plan", "dropout"), [("norms", 0.0), ("mixed", 0.1), ("layers", 0.1)])
+@pytest.mark.parametrize(
+    ("plan", "dropout", "rank"), [("norms", 0.0, 16), ("nothing", 0.0, 8), ("mixed", 0.1, 8), ("layers", 0.1, 8)]
+)
 def test_a_model_through_triton_and_through_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str, dropout: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str, dropout: float, rank: int
 ) -> None:
     """All kernels at their places, with the strides that they meet there."""
-    model = tiny_peft(tmp_path, lora_dropout=dropout)
+    model = tiny_peft(tmp_path, lora_dropout=dropout, r=rank)
     fuse(model, PLANS[plan])
     results = []
     for through_triton in (False, True):

@@ -14,6 +14,7 @@ import torch
 from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
 from steps.train.kernels.fuse import Fusion
+from steps.train.kernels.head import FrozenHeadLoss
 from steps.train.kernels.recognise import other_dropout
 
 if TYPE_CHECKING:
@@ -52,14 +53,22 @@ def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | Non
 
 
 def token_loss(hidden: torch.Tensor, head: Any, batch: StaticBatch) -> torch.Tensor:
-    """Cross entropy of all trained tokens over those of the optimiser step, by TRL's kernel; no wait for the GPU.
+    """Cross entropy of all trained tokens over those of the optimiser step; no wait for the GPU.
 
-    TRL itself picks the trained tokens first, for which the host must know how many there are.
+    A head that is trained or has a bias takes TRL's kernel. TRL itself picks the trained tokens first, for which the
+    host must know how many there are.
     """
+    rows, targets = hidden.reshape(-1, hidden.shape[-1]), batch.targets
+    if not head.weight.requires_grad and head.bias is None:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        loss: torch.Tensor = FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]  # torch has no types there
+            rows.to(dtype), head.weight.to(dtype), targets, 1 / batch.items.clamp(min=1), IGNORED
+        )
+        return loss
     from trl.kernels import ChunkedLogProbFunction
     from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
-    rows, targets = hidden.reshape(-1, hidden.shape[-1]), batch.targets
     log_probs: torch.Tensor = ChunkedLogProbFunction.apply(  # type: ignore[no-untyped-call]  # torch has no types there
         rows, head.weight, head.bias, targets.clamp(min=0), 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, ("log_probs",)
     )[0]

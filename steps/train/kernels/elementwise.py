@@ -104,6 +104,54 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
     return both, silu * up
 
 
+def swiglu_backward_sums(
+    gradient: torch.Tensor,
+    gate_up: torch.Tensor,
+    thin: torch.Tensor,
+    by_thin_down: torch.Tensor,
+    scales: tuple[float, ...],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As ``swiglu_backward``, but what its results are read for next, sums over tokens, is made in the same pass.
+
+    Args:
+        gradient: of the product, [tokens, width].
+        gate_up: side by side.
+        thin: x A^T of gate and of up, side by side, of one rank; the margin's width.
+        by_thin_down: gradient of the product's own x A^T, of the same rank.
+        scales: of gate's and up's branch.
+
+    Returns:
+        Gradient of gate and up with its unset margin, of gate's B, of up's B, of down's A.
+    """
+    if triton_runs(gate_up):
+        from steps.train.kernels import triton_swiglu
+
+        return triton_swiglu.swiglu_backward_sums(gradient, gate_up, thin, by_thin_down, scales)
+    by_both, product = swiglu_backward(gradient, gate_up, thin.shape[1])
+    width, rank = product.shape[1], by_thin_down.shape[1]
+    by_gate_b = (by_both[:, :width].t() @ thin[:, :rank]) * scales[0]
+    by_up_b = (by_both[:, width : 2 * width].t() @ thin[:, rank:]) * scales[1]
+    return by_both, by_gate_b, by_up_b, by_thin_down.t() @ product
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, ignored: int) -> torch.Tensor:
+    """Cross entropy of each row in nats, float32; turns ``logits`` [tokens, words] into ``scale`` x their gradient.
+
+    Rows whose target is ``ignored`` have neither loss nor gradient. ``scale`` is one float32 on the device.
+    """
+    if triton_runs(logits):
+        from steps.train.kernels import triton_kernels
+
+        return triton_kernels.cross_entropy(logits, targets, scale, ignored)
+    wide, known = logits.float(), targets != ignored
+    at = targets.masked_fill(~known, 0)[:, None]
+    total = wide.logsumexp(dim=1, keepdim=True)
+    losses = (total - wide.gather(1, at))[:, 0] * known
+    gradient = torch.exp(wide - total).scatter_add_(1, at, torch.full_like(total, -1.0))
+    logits.copy_(gradient * (scale * known)[:, None])
+    return losses
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor | None = None) -> torch.Tensor:
     """Root mean square norm over the last dimension, as Llama does it: in float32, rounded before the weight.
 
@@ -115,20 +163,28 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.T
 
 
 def add_norm(
-    residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float, normed: torch.Tensor
+    residual: torch.Tensor,
+    delta: torch.Tensor | None,
+    weight: torch.Tensor,
+    epsilon: float,
+    normed: torch.Tensor,
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The sum, rounded to its type, of which the norm is written into ``normed`` [tokens, width], rows with a stride.
 
-    Without ``delta`` the sum is ``residual`` itself.
+    Without ``delta`` the sum is ``residual`` itself. ``scales`` [tokens, 1], float32, takes what the rows were
+    multiplied by.
     """
     if triton_runs(residual):
         from steps.train.kernels import triton_norms
 
-        return triton_norms.add_norm(residual, delta, weight, epsilon, normed)
+        return triton_norms.add_norm(residual, delta, weight, epsilon, normed, scales)
     total = residual if delta is None else residual + delta
     wide = total.reshape(normed.shape).float()
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     torch.mul(weight, (wide * scale).to(total.dtype), out=normed)
+    if scales is not None:
+        scales.copy_(scale)
     return total
 
 

@@ -1,5 +1,6 @@
 """Decoder layers whose sums are made together with the norms after them, and layers made again as a whole."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Forward = Callable[..., Any]
+
+BOUNDS = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"}
+"""Where packed sequences begin and end. Attention that has them would look for them in the positions all the same,
+in each layer with some small kernels."""
 
 
 def decoder_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
@@ -68,10 +73,13 @@ class Sites:
 def install_layer(layer: Any, sites: Sites, run: Forward | None) -> None:
     """Replace the forward of a decoder layer that ``recognise.is_norm_first`` knows; ``run`` recomputes it."""
     plain, scratch = layer.forward, sites.first.scratch
+    wants_positions = "position_ids" in inspect.signature(type(layer.self_attn).forward).parameters
 
     def fused(hidden_states: torch.Tensor, **rest: Any) -> torch.Tensor:
         normed: Normed | None = scratch.normed.take(hidden_states)
         residual = hidden_states
+        if not wants_positions and rest.keys() >= BOUNDS:
+            rest["position_ids"] = None
         if normed is None or normed.module is not sites.first.module:
             residual, normed = sites.first(residual, None)
         scratch.inputs.give(normed.output, normed.known)

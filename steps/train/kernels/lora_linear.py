@@ -5,6 +5,7 @@ wide tensors. Here one input is kept for all projections, the sums are folded in
 made again from its seed. Weights W are frozen; A and B may have another type than x: the thin side is cast.
 """
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ class Origin:
     source: torch.Tensor
     weight: torch.Tensor
     epsilon: float
+    scales: torch.Tensor | None = None  # [tokens, 1]: what the norm multiplied the rows by
 
     def remake(self, margin: int) -> torch.Tensor:
         """The input again, by the same kernel, with an unset margin: [tokens, width + margin]."""
@@ -73,28 +75,55 @@ class Input:
     def keep(self, ctx: Any, *others: torch.Tensor | None) -> None:
         """Save what the backward pass needs of it, after ``others``."""
         origin, room = self.known.origin, self.known.room
-        ctx.epsilon, ctx.roomy, ctx.width = None, room is not None, self.x.shape[-1]
+        ctx.epsilon, ctx.width = None, self.x.shape[-1]
         if origin is not None:
             ctx.epsilon = origin.epsilon
-            ctx.save_for_backward(*others, self.thin, origin.source, origin.weight)
+            ctx.save_for_backward(*others, self.thin, origin.source, origin.weight, origin.scales)
         elif room is not None:
             ctx.save_for_backward(*others, room)
         else:
             ctx.save_for_backward(*others, self.thin, self.rows)
 
 
-def kept_input(ctx: Any, kept: Tensors, *, sides: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x, its thin products, and where asked both side by side, from what ``Input.keep`` saved."""
-    if ctx.epsilon is None:
-        if ctx.roomy:
-            return kept[0][:, : ctx.width], kept[0][:, ctx.width :], kept[0]
-        thin, rows = kept
-        return rows, thin, torch.cat([rows, thin], dim=1) if sides else rows
-    thin, source, weight = kept
-    room = Origin(source, weight, ctx.epsilon).remake(thin.shape[1] if sides else 0)
-    if sides:
-        room[:, ctx.width :] = thin
-    return room[:, : ctx.width], thin, room
+class KeptInput:
+    """The input of a group in the backward pass, from what ``Input.keep`` saved."""
+
+    def __init__(self, ctx: Any, kept: Tensors) -> None:
+        width: int = ctx.width
+        self._rows: torch.Tensor | None = None
+        self._sides: torch.Tensor | None = None
+        self._origin: Origin | None = None
+        if ctx.epsilon is not None:
+            self.thin, source, weight, scales = kept
+            self._origin = Origin(source, weight, ctx.epsilon, scales)
+        elif len(kept) == 1:
+            (self._sides,) = kept
+            self._rows, self.thin = kept[0][:, :width], kept[0][:, width:]
+        else:
+            self.thin, self._rows = kept
+
+    def sides(self) -> torch.Tensor:
+        """x and the thin products side by side."""
+        if self._sides is None and self._origin is not None:
+            self._sides = self._origin.remake(self.thin.shape[1])
+            self._rows, margin = self._sides.tensor_split([self._sides.shape[1] - self.thin.shape[1]], dim=1)
+            margin.copy_(self.thin)
+        return torch.cat([self.rows(), self.thin], dim=1) if self._sides is None else self._sides
+
+    def rows(self) -> torch.Tensor:
+        """x."""
+        if self._rows is None:
+            self._rows = typing.cast(Origin, self._origin).remake(0)
+        return self._rows
+
+    def a_gradients(self, by_thin: torch.Tensor, branches: Branches) -> list[torch.Tensor]:
+        """Gradient of each A. That of a norm's output needs no output: rows and columns are scaled on the thin side."""
+        origin = self._origin
+        if self._rows is not None or origin is None or origin.scales is None or branches.probability:
+            return a_gradients(by_thin, self.rows(), branches)
+        source = origin.source.reshape(-1, origin.source.shape[-1])
+        scaled = torch.mul(by_thin, origin.scales, out=by_thin.new_empty(by_thin.shape))
+        return list((scaled.t() @ source).mul_(origin.weight).split_with_sizes(branches.ranks))
 
 
 def stacked(a: Tensors) -> torch.Tensor:
@@ -125,18 +154,22 @@ def thin_gradients(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradient of the thin products, and of each B."""
     by_thin = thin.new_empty(thin.shape) if out is None else out
-    by_b = []
-    for gradient, part, kept, up, scale in zip(
-        gradients,
-        by_thin.split_with_sizes(branches.ranks, dim=1),
-        thin.split_with_sizes(branches.ranks, dim=1),
-        b,
-        branches.scales,
-        strict=True,
+    fill_thin_gradients(gradients, b, branches, by_thin)
+    by_b = [
+        torch.empty_like(up).addmm_(gradient.t(), kept, beta=0, alpha=scale)
+        for gradient, kept, up, scale in zip(
+            gradients, thin.split_with_sizes(branches.ranks, dim=1), b, branches.scales, strict=True
+        )
+    ]
+    return by_thin, by_b
+
+
+def fill_thin_gradients(gradients: Tensors, b: Tensors, branches: Branches, out: torch.Tensor) -> None:
+    """Gradient of the thin products, side by side."""
+    for gradient, part, up, scale in zip(
+        gradients, out.split_with_sizes(branches.ranks, dim=1), b, branches.scales, strict=True
     ):
         part.addmm_(gradient, up, beta=0, alpha=scale)
-        by_b.append(torch.empty_like(up).addmm_(gradient.t(), kept, beta=0, alpha=scale))
-    return by_thin, by_b
 
 
 def add_input_gradient(by_x: torch.Tensor, by_thin: torch.Tensor, a: Tensors, branches: Branches) -> None:
@@ -233,8 +266,9 @@ class Projections(torch.autograd.Function):
         count = len(weights.outputs)
         saved = ctx.saved_tensors  # once: a recomputed layer hands them out once
         adapter, kept = saved[: 2 * count], saved[2 * count :]
-        rows, thin, _ = kept_input(ctx, kept, sides=False)
-        a, b = cast(adapter[:count], rows.dtype), cast(adapter[count:], rows.dtype)
+        source, dtype = KeptInput(ctx, kept), gradients[0].dtype
+        thin = source.thin
+        a, b = cast(adapter[:count], dtype), cast(adapter[count:], dtype)
         by_x = None
         if count == 1 and ctx.needs_input_grad[0]:
             sides, by_thin, by_b = beside_gradient(weights, gradients[0], thin, b, branches)
@@ -248,7 +282,7 @@ class Projections(torch.autograd.Function):
                 for gradient, part in zip(flat[1:], others, strict=True):
                     by_x.addmm_(gradient, part)
                 add_input_gradient(by_x, by_thin, a, branches)
-        by_a = a_gradients(by_thin, rows, branches)
+        by_a = source.a_gradients(by_thin, branches)
         return (
             None if by_x is None else by_x.view(ctx.shape),
             None,

@@ -47,6 +47,7 @@ class NormCall:
 
     epsilon: float
     room: torch.Tensor  # [tokens, width + margin]: the norm's output is its first columns
+    scales: torch.Tensor | None  # [tokens, 1], where they are wanted
     gradient_margin: int
     scratch: Scratch
 
@@ -60,7 +61,7 @@ class AddNorm(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum and the normed sum."""
         normed = call.room.data[:, : residual.shape[-1]]  # .data: the margin's writer does not change this tensor
-        total = elementwise.add_norm(residual, delta, weight, call.epsilon, normed)
+        total = elementwise.add_norm(residual, delta, weight, call.epsilon, normed, call.scales)
         ctx.save_for_backward(total, weight)
         ctx.set_materialize_grads(False)
         ctx.epsilon, ctx.margin, ctx.scratch = call.epsilon, call.gradient_margin, call.scratch
@@ -104,8 +105,8 @@ class NormSite:
             return residual, Normed(self.module, self.module(residual), NOTHING)
         width = residual.shape[-1]
         room = elementwise.rows(residual.numel() // width, width + self.margin, residual)
-        total, output = AddNorm.apply(  # type: ignore[no-untyped-call]  # torch has no types there
-            residual, delta, weight, NormCall(epsilon, room, self.gradient_margin, self.scratch)
-        )
-        origin = Origin(total, weight, epsilon) if self.remake else None
+        scales = room.new_empty((room.shape[0], 1), dtype=torch.float32) if self.remake else None
+        call = NormCall(epsilon, room, scales, self.gradient_margin, self.scratch)
+        total, output = AddNorm.apply(residual, delta, weight, call)  # type: ignore[no-untyped-call]  # torch's
+        origin = Origin(total, weight, epsilon, scales) if self.remake else None
         return total, Normed(self.module, output, Known(origin, room if self.margin else None))

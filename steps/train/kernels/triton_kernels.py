@@ -18,6 +18,8 @@ QUANTISED_ROWS = 32
 """Quantisation blocks that one program dequantises."""
 WIDE = 1024
 """Elements that one program of an elementwise kernel takes."""
+LOGITS = 8192
+"""Logits of a row that a program holds at a time."""
 
 
 @triton.jit
@@ -159,3 +161,39 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
         gradient, gate_up, by_gate_up, out, width, by_gate_up.stride(0), BLOCK=WIDE
     )
     return by_gate_up, out
+
+
+@triton.jit
+def _cross_entropy(logits, targets, scale, losses, words, stride, ignored, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets + row)
+    known = target != ignored
+    start = logits + row * stride
+    largest = tl.full((), float("-inf"), tl.float32)
+    total = tl.zeros((), tl.float32)
+    hit = tl.zeros((), tl.float32)
+    for first in range(0, words, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        value = tl.load(start + column, mask=column < words, other=float("-inf")).to(tl.float32)
+        larger = tl.maximum(largest, tl.max(value))
+        total = total * tl.exp(largest - larger) + tl.sum(tl.exp(value - larger))
+        largest = larger
+        hit += tl.sum(tl.where(column == target, value, 0.0))
+    total = largest + tl.log(total)
+    tl.store(losses + row, tl.where(known, total - hit, 0.0))
+    factor = tl.where(known, tl.load(scale), 0.0)
+    for first in range(0, words, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        value = tl.load(start + column, mask=column < words, other=float("-inf")).to(tl.float32)
+        slope = (tl.exp(value - total) - tl.where(column == target, 1.0, 0.0)) * factor
+        tl.store(start + column, slope.to(logits.dtype.element_ty), mask=column < words)
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, ignored: int) -> torch.Tensor:
+    """See elementwise.cross_entropy."""
+    tokens, words = logits.shape
+    losses = torch.empty(tokens, dtype=torch.float32, device=logits.device)
+    _cross_entropy[(tokens,)](
+        logits, targets, scale, losses, words, logits.stride(0), ignored, BLOCK=LOGITS, num_warps=16
+    )
+    return losses

@@ -20,12 +20,14 @@ def _add_norm(
     weight,
     total,
     normed,
+    scales,
     width,
     residual_stride,
     delta_stride,
     normed_stride,
     epsilon,
     ADD: tl.constexpr,
+    SCALES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -38,12 +40,19 @@ def _add_norm(
         tl.store(total + row * width + column, value, mask=inside)
     wide = value.to(tl.float32)
     scale = tl.rsqrt(tl.sum(wide * wide) / width + epsilon)
+    if SCALES:
+        tl.store(scales + row, scale)
     factor = tl.load(weight + column, mask=inside, other=0.0)
     tl.store(normed + row * normed_stride + column, factor * (wide * scale).to(value.dtype), mask=inside)
 
 
 def add_norm(
-    residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float, normed: torch.Tensor
+    residual: torch.Tensor,
+    delta: torch.Tensor | None,
+    weight: torch.Tensor,
+    epsilon: float,
+    normed: torch.Tensor,
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """See elementwise.add_norm."""
     tokens, width = normed.shape
@@ -56,12 +65,14 @@ def add_norm(
         weight,
         total,
         normed,
+        normed if scales is None else scales,
         width,
         left.stride(0),
         right.stride(0),
         normed.stride(0),
         epsilon,
         ADD=delta is not None,
+        SCALES=scales is not None,
         BLOCK=triton.next_power_of_2(width),
         num_warps=WARPS,
     )
