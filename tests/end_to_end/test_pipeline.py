@@ -154,6 +154,7 @@ def is_pickle(path: Path) -> bool:
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
         ({"validation": {"completion_length": {"max": 7999}}}, {"validate", "split"}),
         ({"checkpoints": {"folder": "{folder}/elsewhere", "every_steps": 3, "keep": 1}}, set()),
+        ({"plan": {"recompute": "layers"}}, set()),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
