@@ -91,13 +91,15 @@ def differ(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def tokens(seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 400, (2, 24), generator=torch.Generator().manual_seed(seed))
+    """On the device that the models are on."""
+    ids = torch.randint(0, 400, (2, 24), generator=torch.Generator().manual_seed(seed))
+    return ids.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def step(model: PeftModel, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits and the adapter's gradients of one batch."""
     model.zero_grad()
-    ids = tokens(seed).to(model.device)
+    ids = tokens(seed)
     output = model(input_ids=ids, labels=ids, use_cache=False)
     output.loss.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}

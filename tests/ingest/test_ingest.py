@@ -176,10 +176,14 @@ def test_many_unreadable_rows_are_named_in_part(tmp_path: Path) -> None:
         ("a.tsv", b"prompt\tcode\np,c\n", r"a\.tsv:2: 1 cells under a header of 2"),
         ("a.json", b"[" * 100_000, r"a\.json: not readable JSON"),
         ("a.jsonl.gz", b'{"prompt": "p", "code": "c"}\n', r"a\.jsonl\.gz: not readable as gzip: Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b'{"prompt": "p"}' * 99)[:-12], r"a\.jsonl\.gz: not readable as gzip: .* end"),
-        ("a.csv.gz", gzip.compress(b"prompt,code\np\n"), r"a\.csv\.gz:2: 1 cells"),
-        ("a.parquet.gz", gzip.compress(b""), r"a\.parquet\.gz: not one of .*convert it"),
-        ("a.gz", gzip.compress(b""), r"a\.gz: not one of"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"prompt": "p"}' * 99, mtime=0)[:-12],
+            r"a\.jsonl\.gz: not readable as gzip: .* end",
+        ),
+        ("a.csv.gz", gzip.compress(b"prompt,code\np\n", mtime=0), r"a\.csv\.gz:2: 1 cells"),
+        ("a.parquet.gz", gzip.compress(b"", mtime=0), r"a\.parquet\.gz: not one of .*convert it"),
+        ("a.gz", gzip.compress(b"", mtime=0), r"a\.gz: not one of"),
         ("a.txt", b"text", r"a\.txt: not one of \.jsonl, \.json, \.csv, \.tsv, \.parquet"),
         (
             "a.jsonl",
