@@ -25,6 +25,7 @@ class Trained:
     course: Course  # of all processes that took part
     initial: str  # hash of the adapter that the training started with
     plan: Plan
+    kernels: str  # what was put into the model, and what was not
     left: list[StepDown]  # plans of this call that needed too much memory
     preflight_seconds: float  # of this call; 0 if it trained nothing
 
@@ -54,15 +55,17 @@ def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> Train
         flop_per_token=flop.model,
         initial_adapter_sha256=trained.initial,
         device=task.device.reason,
-        choices=[
-            *task.device.choices,
-            *plan_choices,
-            *(Choice("plan left", str(one.plan), one.reason) for one in trained.left),
-        ],
+        choices=[*task.device.choices, *plan_choices, *_outcomes(trained)],
         preflight_seconds=trained.preflight_seconds,
         cost=cost_of(course, flop, task.device),
         parameters=training.model_dump(mode="json"),
     )
+
+
+def _outcomes(trained: Trained) -> list[Choice]:
+    """What came of the plan."""
+    done = Choice("kernels in the model", trained.kernels, "what the model allowed")
+    return [done, *(Choice("plan left", str(one.plan), one.reason) for one in trained.left)]
 
 
 def cost_of(course: Course, flop: FlopPerToken, device: Device) -> Cost:

@@ -92,17 +92,10 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     if training.lora.loraplus_lr_ratio is not None:
         trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     if plan.fused:
-        _put_kernels(trainer, task, plan)
-    if task.device.kind == "cpu":
-        _make_faster(trainer, task)
+        install = _make_faster if task.device.kind == "cpu" else _fuse
+        trainer.kernels = install(trainer, task, plan)
+        print(f"  train: {trainer.kernels}", flush=True)
     return trainer
-
-
-def _make_faster(trainer: "ResumableTrainer", task: Task) -> None:
-    from steps.train.cpu.faster import make_faster
-
-    choices = make_faster(cast("PeftModel", trainer.model), packed="seq_lengths" in task.blocks["train"].column_names)
-    print(f"  train: {'; '.join(choices)}", flush=True)
 
 
 def _set_types(model: "PeftModel", device: Device) -> None:
@@ -114,7 +107,14 @@ def _set_types(model: "PeftModel", device: Device) -> None:
             parameter.data = parameter.data.float()
 
 
-def _put_kernels(trainer: "ResumableTrainer", task: Task, plan: Plan) -> None:
+def _make_faster(trainer: "ResumableTrainer", task: Task, _: Plan) -> str:
+    from steps.train.cpu.faster import make_faster
+
+    packed = "seq_lengths" in task.blocks["train"].column_names
+    return "; ".join(make_faster(cast("PeftModel", trainer.model), packed=packed))
+
+
+def _fuse(trainer: "ResumableTrainer", task: Task, plan: Plan) -> str:
     import torch
 
     from steps.train.graph.capture import CapturedStep
@@ -122,7 +122,6 @@ def _put_kernels(trainer: "ResumableTrainer", task: Task, plan: Plan) -> None:
 
     model = cast("PeftModel", trainer.model)
     fusion = fuse(model, plan)
-    print(f"  train: {fusion}", flush=True)
     if plan.captured:
         tokens, sequences = largest_batch(task.blocks["train"], plan.micro_batch)
         trainer.captured = CapturedStep(
@@ -133,6 +132,7 @@ def _put_kernels(trainer: "ResumableTrainer", task: Task, plan: Plan) -> None:
             sequences=sequences,
             autocast=torch.bfloat16 if trainer.args.bf16 else None,
         )
+    return str(fusion)
 
 
 def largest_batch(blocks: Dataset, count: int) -> tuple[int, int]:
@@ -167,7 +167,7 @@ def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":
         per_device_train_batch_size=plan.micro_batch,
         per_device_eval_batch_size=plan.micro_batch,
         gradient_accumulation_steps=plan.accumulation,
-        **_checkpointing(plan),
+        **_checkpointing(task, plan),
         **optimizer_arguments(training),
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
@@ -190,9 +190,9 @@ def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":
     )
 
 
-def _checkpointing(plan: Plan) -> dict[str, Any]:
-    """transformers' own, of a plan without our kernels, which recompute by themselves."""
-    on = plan.recomputed_layers > 0 and not plan.fused
+def _checkpointing(task: Task, plan: Plan) -> dict[str, Any]:
+    """transformers' own; the kernels for GPUs recompute by themselves."""
+    on = plan.recomputed_layers > 0 and not (plan.fused and task.device.kind == "cuda")
     return {
         "gradient_checkpointing": on,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if on else None,

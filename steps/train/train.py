@@ -121,7 +121,8 @@ def _train(
             f"parameters.training: {len(course.steps)} optimiser steps left the adapter as it was; raise max_steps, "
             "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
         )
-    return Trained(model, course, initial, plan, left, rehearsal.seconds)
+    kernels = trainer.kernels + (f"; {trainer.captured}" if trainer.captured else "")
+    return Trained(model, course, initial, plan, kernels, left, rehearsal.seconds)
 
 
 def _write(

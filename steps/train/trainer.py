@@ -41,6 +41,7 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self.course, self.meter = recorder.course, recorder.meter
         self.adapted = cast("PeftModel", self.model)
         self.checkpoints: Checkpoints
+        self.kernels = "TRL's own"  # what was put in their place, and what was not
         self.random: tuple[torch.Tensor, list[torch.Tensor]]
         """At the beginning of the optimiser step under way."""
         self.forward_is_marked = False  # of the micro-batch under way; a captured one has its passes in one

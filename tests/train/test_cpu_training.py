@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from steps.train.cpu import attention, head
+from steps.train.params import PlanParameters
 from tests.tiny_run import TinyRun
 from tests.train.invariance import Learned, distance, learn
 
@@ -108,12 +109,10 @@ def faster(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Learn
     return learn(tiny_run, tmp_path_factory.mktemp("faster") / "adapter")
 
 
-def test_the_adapter_is_the_one_of_plain_trl(
-    faster: Learned, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # No parameter leads to TRL's own path on a processor, so it is taken by leaving out the call
-    monkeypatch.setattr("steps.train.build._make_faster", lambda *_: None)
-    assert distance(faster, learn(tiny_run, tmp_path / "plain")).within(loss=1e-5, adapter=1e-4)
+def test_the_adapter_is_the_one_of_plain_trl(faster: Learned, tiny_run: TinyRun, tmp_path: Path) -> None:
+    plain = learn(tiny_run, tmp_path / "plain", plan=PlanParameters(kernels="plain"))
+    assert distance(faster, plain).loss > 0, "it is another path"
+    assert distance(faster, plain).within(loss=1e-5, adapter=1e-4)
 
 
 def test_two_blocks_at_a_time_learn_the_same(faster: Learned, tiny_run: TinyRun, tmp_path: Path) -> None:

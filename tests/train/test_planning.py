@@ -6,7 +6,7 @@ import pytest
 from datasets import DatasetDict
 
 from steps.errors import ConfigError
-from steps.train import planning
+from steps.train import build, planning
 from steps.train.build import without_padding
 from steps.train.params import PlanParameters
 from steps.train.plan.choose import PlannedPlan
@@ -37,8 +37,9 @@ def test_fused_plans_learn_what_the_plain_one_learns(
     """Dropout apart, whose masks are others; the tiny run's is 0.05, so that its losses are near and no more."""
     lora = tiny_run.training.lora.model_copy(update={"dropout": 0.0})
     run = TinyRun(**{**vars(tiny_run), "training": tiny_run.training.model_copy(update={"lora": lora})})
-    plain = train(run, tmp_path / "plain")
+    plain = train(run, tmp_path / "plain", PlanParameters(kernels="plain"))
     assert "fused" not in capsys.readouterr().out
+    monkeypatch.setattr(build, "_make_faster", build._fuse)  # the GPU's kernels, by their twins in plain torch
     monkeypatch.setattr(
         planning, "plans", lambda job, *_: [PlannedPlan(plan, predict_memory(job, plan), seconds=None, order=0)]
     )
@@ -68,7 +69,8 @@ def test_blocks_without_padding_learn_the_same(tiny_run: TinyRun, tmp_path: Path
 def test_the_report_says_what_was_planned(tiny_run: TinyRun) -> None:
     choices = {one.name: (one.value, one.reason) for one in tiny_run.report.choices}
     assert choices["micro-batch"] == ("2 x 1", "2 blocks an optimiser step")
-    assert choices["kernels"][0] == "plain"
+    assert choices["kernels"][0] == "fused"
+    assert choices["kernels in the model"][0] == "loss of trained tokens alone; attention one sequence at a time"
 
 
 def test_a_micro_batch_that_the_user_names(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _candidates(job: Job, parameters: PlanParameters) -> Iterator[Plan]:
     if job.device.kind == "cpu":
         micro = parameters.micro_batch or job.training.batch_size
         again = layers if parameters.recompute == "layers" else 0
-        yield Plan(micro, job.blocks // micro, again, fused=False)
+        yield Plan(micro, job.blocks // micro, again, fused=parameters.kernels == "auto", recompute="nothing")
         return
     fused = parameters.kernels == "auto" and not job.not_fused
     for micro in [parameters.micro_batch] if parameters.micro_batch else _divisors(job.blocks):
@@ -146,10 +146,10 @@ def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) ->
     """What was decided, and why."""
     plan = best.plan
     on_cpu = job.device.kind == "cpu"
-    if on_cpu:
-        fused = "kernels are for GPUs"
-    elif parameters.kernels == "plain":
+    if parameters.kernels == "plain":
         fused = "named by parameters.plan.kernels"
+    elif on_cpu:
+        fused = "loss of trained tokens alone and attention within sequences, where the model allows it"
     else:
         fused = job.not_fused or "plain LoRA on 4-bit layers"
     blocks = f"{job.blocks} blocks an optimiser step"

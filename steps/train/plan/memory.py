@@ -35,7 +35,7 @@ Attention without flash attention has a mask over the whole micro-batch where bl
 of t^2 e that each layer saves (72.7 GiB at 20 blocks of 512, measured); "eager" keeps the scores of all heads as well.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steps.train.plan.job import Job
 from steps.train.plan.plan import Plan
@@ -127,6 +127,8 @@ class Memory:
 def predict_memory(job: Job, plan: Plan) -> Memory:
     """Memory of the job carried out by the plan; the formula is the module's docstring."""
     lora, on_gpu = job.training.lora, job.device.kind == "cuda"
+    if not on_gpu:
+        plan = replace(plan, fused=False)  # what is faster there keeps what transformers' and PEFT's modules keep
     adapter = job.trained * job.adapter_element + job.trained_whole * 4
     weights = job.weights_bytes
     optimizer = _optimizer_bytes(job)
