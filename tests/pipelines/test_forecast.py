@@ -99,7 +99,7 @@ def test_steps_are_the_run(llama2: Path) -> None:
 def test_without_a_card_the_processor(llama2: Path) -> None:
     output = check().output
     if "PyTorch finds no GPU" in output:
-        assert "plan for the CPU, since PyTorch finds no GPU: micro-batch 5 x 2, TRL's own kernels" in output
+        assert "plan for the CPU, since PyTorch finds no GPU: micro-batch 5 x 2, fused kernels" in output
         assert "CUDA context" not in output
 
 

@@ -150,11 +150,11 @@ def test_arguments_reach_the_schedule(
 
 
 def test_the_plateau_lowers_the_rate_to_its_bound(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """A step of 0.5 raises the loss at once, so that the rate falls after every evaluation."""
+    """A step of 5 raises the loss at once, so that the rate falls after every evaluation."""
     arguments = {"factor": 0.1, "patience": 0, "min_lr": 0.1}
     schedule = {"schedule": "reduce_lr_on_plateau", "schedule_arguments": arguments}
-    report = train(tiny_run, tmp_path / "adapter", **schedule, learning_rate=0.5, max_steps=8)
-    assert rates(report)[0] == 0.5
+    report = train(tiny_run, tmp_path / "adapter", **schedule, learning_rate=5.0, max_steps=8)
+    assert rates(report)[0] == 5.0
     assert rates(report)[-1] == pytest.approx(0.1)
 
 

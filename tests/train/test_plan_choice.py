@@ -98,7 +98,9 @@ def test_unknown_card_has_no_seconds() -> None:
 def test_processor_takes_the_recipe_as_it_is() -> None:
     hardware = Hardware("cpu", "CPU", 8 * GIB)
     (only,) = plans(_job(hardware), PlanParameters(), hardware)
-    assert only.plan == Plan(5, 2, fused=False)
+    assert only.plan == Plan(5, 2, recompute="nothing")
+    (plain,) = plans(_job(hardware), PlanParameters(kernels="plain"), hardware)
+    assert not plain.plan.fused
     (again,) = plans(_job(hardware), PlanParameters(recompute="layers"), hardware)
     assert again.plan.recomputed_layers == LAYERS
 

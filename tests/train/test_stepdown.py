@@ -24,7 +24,7 @@ from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, within
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
-LARGE, SMALL = Plan(2, 1, fused=False), Plan(1, 2, fused=False)
+LARGE, SMALL = Plan(2, 1, recompute="nothing"), Plan(1, 2, recompute="nothing")
 MEMORY = torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate all of it")
 
 
