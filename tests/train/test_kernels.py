@@ -8,7 +8,6 @@ import torch
 from peft import PeftModel
 from transformers import LlamaConfig
 
-from steps.train.kernels import elementwise
 from steps.train.kernels.forwards import SharedInput
 from steps.train.kernels.fuse import Fusion, fuse
 from steps.train.kernels.recognise import is_llama_norm, is_swiglu
@@ -84,24 +83,6 @@ def test_rank_and_scale_of_each_layer_count(tmp_path: Path) -> None:
         tmp_path, use_rslora=True, rank_pattern={"k_proj": 4, "up_proj": 2}, alpha_pattern={"q_proj": 3, "down_proj": 5}
     )
     compare(model, "float32")
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("rank", "sums"), [(16, 2), (32, 2), (24, 0)])
-def test_gradients_that_are_summed_in_swiglus_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, rank: int, sums: int
-) -> None:
-    calls: list[object] = []
-    plain = elementwise.swiglu_backward_sums
-
-    def counted(*given: Any) -> Any:
-        calls.append(given)
-        return plain(*given)
-
-    monkeypatch.setattr(elementwise, "swiglu_backward_sums", counted)
-    settings: dict[str, Any] = {"r": rank, "alpha_pattern": {"up_proj": 5}}
-    compare(tiny_peft(tmp_path, precision, **settings), precision, PLANS["mlp"])
-    assert len(calls) == sums
 
 
 def test_some_targets_only(tmp_path: Path) -> None:

@@ -104,43 +104,6 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
     return both, silu * up
 
 
-def sums_fit(tiles: torch.Tensor) -> bool:
-    """Whether ``swiglu_backward_sums`` pays: on Hopper, with 16-bit tiles; compiled for others it spills registers."""
-    if not triton_runs(tiles):
-        return True
-    return tiles.element_size() == 2 and torch.cuda.get_device_capability(tiles.device)[0] == 9
-
-
-def swiglu_backward_sums(
-    gradient: torch.Tensor,
-    gate_up: torch.Tensor,
-    thin: torch.Tensor,
-    by_thin_down: torch.Tensor,
-    scales: tuple[float, ...],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As ``swiglu_backward``, but what its results are read for next, sums over tokens, is made in the same pass.
-
-    Args:
-        gradient: of the product, [tokens, width].
-        gate_up: side by side.
-        thin: x A^T of gate and of up, side by side, of one rank; the margin's width.
-        by_thin_down: gradient of the product's own x A^T, of the same rank.
-        scales: of gate's and up's branch.
-
-    Returns:
-        Gradient of gate and up with its unset margin, of gate's B, of up's B, of down's A.
-    """
-    if triton_runs(gate_up):
-        from steps.train.kernels import triton_swiglu
-
-        return triton_swiglu.swiglu_backward_sums(gradient, gate_up, thin, by_thin_down, scales)
-    by_both, product = swiglu_backward(gradient, gate_up, thin.shape[1])
-    width, rank = product.shape[1], by_thin_down.shape[1]
-    by_gate_b = (by_both[:, :width].t() @ thin[:, :rank]) * scales[0]
-    by_up_b = (by_both[:, width : 2 * width].t() @ thin[:, rank:]) * scales[1]
-    return by_both, by_gate_b, by_up_b, by_thin_down.t() @ product
-
-
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor, ignored: int) -> torch.Tensor:
     """Cross entropy of each row in nats, float32; turns ``logits`` [tokens, words] into ``scale`` x their gradient.
 

@@ -154,22 +154,18 @@ def thin_gradients(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradient of the thin products, and of each B."""
     by_thin = thin.new_empty(thin.shape) if out is None else out
-    fill_thin_gradients(gradients, b, branches, by_thin)
-    by_b = [
-        torch.empty_like(up).addmm_(gradient.t(), kept, beta=0, alpha=scale)
-        for gradient, kept, up, scale in zip(
-            gradients, thin.split_with_sizes(branches.ranks, dim=1), b, branches.scales, strict=True
-        )
-    ]
-    return by_thin, by_b
-
-
-def fill_thin_gradients(gradients: Tensors, b: Tensors, branches: Branches, out: torch.Tensor) -> None:
-    """Gradient of the thin products, side by side."""
-    for gradient, part, up, scale in zip(
-        gradients, out.split_with_sizes(branches.ranks, dim=1), b, branches.scales, strict=True
+    by_b = []
+    for gradient, part, kept, up, scale in zip(
+        gradients,
+        by_thin.split_with_sizes(branches.ranks, dim=1),
+        thin.split_with_sizes(branches.ranks, dim=1),
+        b,
+        branches.scales,
+        strict=True,
     ):
         part.addmm_(gradient, up, beta=0, alpha=scale)
+        by_b.append(torch.empty_like(up).addmm_(gradient.t(), kept, beta=0, alpha=scale))
+    return by_thin, by_b
 
 
 def add_input_gradient(by_x: torch.Tensor, by_thin: torch.Tensor, a: Tensors, branches: Branches) -> None:

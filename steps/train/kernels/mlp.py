@@ -15,20 +15,15 @@ from steps.train.kernels.lora_linear import (
     Input,
     KeptInput,
     Known,
-    Tensors,
     a_gradients,
     beside_gradient,
     by_input,
     cast,
-    fill_thin_gradients,
     like,
     thin_gradients,
     thin_products,
 )
 from steps.train.kernels.weights import FrozenWeights
-
-SUMMED_RANKS = {16, 32, 64}
-"""Ranks whose gradients are summed in SwiGLU's backward pass: matrix units take them, and registers hold their sums."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +35,6 @@ class Mlp:
     gate_up_branches: Branches
     down_branches: Branches
     remake_gate_up: bool
-
-
-def through_swiglu(
-    by_product: torch.Tensor, both: torch.Tensor, thin: torch.Tensor, by_thin_down: torch.Tensor, b: Tensors, mlp: Mlp
-) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
-    """Gradient of gate and up with that of their thin products in its margin; the latter; of B; of down's A."""
-    branches, ranks = mlp.gate_up_branches, {*mlp.gate_up_branches.ranks, *mlp.down_branches.ranks}
-    sizes = [*mlp.gate_up.outputs, thin.shape[1]]
-    summed = len(ranks) == 1 and ranks <= SUMMED_RANKS and not mlp.down_branches.probability
-    if summed and elementwise.sums_fit(both):
-        by_both, *by_b, by_down_a = elementwise.swiglu_backward_sums(
-            by_product, both, thin, by_thin_down, branches.scales
-        )
-        *parts, margin = by_both.split_with_sizes(sizes, dim=1)
-        fill_thin_gradients(parts, b, branches, margin)
-        return by_both, margin, by_b, [by_down_a]
-    by_both, product = elementwise.swiglu_backward(by_product, both, margin=thin.shape[1])
-    *parts, margin = by_both.split_with_sizes(sizes, dim=1)
-    by_thin, by_b = thin_gradients(parts, thin, b, branches, margin)
-    return by_both, by_thin, by_b, a_gradients(by_thin_down, product, mlp.down_branches)
 
 
 class SwigluMlp(torch.autograd.Function):
@@ -99,8 +74,13 @@ class SwigluMlp(torch.autograd.Function):
         thin = source.thin
         if both is None:
             both = source.sides() @ mlp.gate_up.beside(b[:2], mlp.gate_up_branches.scales).t()
-        by_both, by_thin, by_b, by_down_a = through_swiglu(by_product, both, thin, by_thin_down, b[:2], mlp)
+        by_both, product = elementwise.swiglu_backward(by_product, both, margin=thin.shape[1])
         del by_product, both
+        by_down_a = a_gradients(by_thin_down, product, mlp.down_branches)
+        del product
+
+        *parts, margin = by_both.split_with_sizes([*mlp.gate_up.outputs, thin.shape[1]], dim=1)
+        by_thin, by_b = thin_gradients(parts, thin, b[:2], mlp.gate_up_branches, margin)
         by_a = source.a_gradients(by_thin, mlp.gate_up_branches)
         by_x = None
         if ctx.needs_input_grad[0]:
