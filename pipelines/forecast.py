@@ -134,7 +134,7 @@ def _speed(config: CheckedConfig, job: Job, best: PlannedPlan, card: Card | None
         f"{tokens:,} tokens, {1e6 * best.seconds / tokens / 3600:.3f} hours a million tokens"
     )
     theirs = predict_step_seconds(
-        replace(job, device=replace(job.device, attention="sdpa")), notebook_plan(job), card, NOTEBOOK
+        replace(job, device=replace(job.device, attention="sdpa"), packed=True), notebook_plan(job), card, NOTEBOOK
     )
     yield (
         f"  the notebook's way   {tokens / theirs:,.0f} tokens/s (PEFT's modules, float32 norms, sdpa, every layer "

@@ -77,7 +77,8 @@ def test_every_kind_of_adapter(biased: TinyRun, tmp_path: Path, monkeypatch: pyt
     kinds = {name: weight.dtype for name, weight in loaded.named_parameters()}
     for parameter_name, weight in spy.model.named_parameters():
         weight.data = weight.data.to(kinds[parameter_name])  # whole modules come back in the base model's type
-    spy.model.get_base_model().set_attn_implementation("sdpa")  # the training's computes the same up to rounding
+    base = cast("Any", spy.model.get_base_model())
+    base.set_attn_implementation("sdpa")  # the training's computes the same up to rounding
     ids = torch.tensor([biased.examples["test"][0]["prompt_ids"]], device=loaded.device)
     with torch.inference_mode():
         spy.model.eval()

@@ -32,7 +32,7 @@ HALF_TOKENS = 60
 ATTENTION_EFFICIENCY = {True: 0.12, False: 0.2}
 """With flash attention over packed blocks, which are short; and with sdpa, whose mask saves no products."""
 BANDWIDTH_EFFICIENCY = 0.82
-ELEMENTWISE = {"fused": 50.0, "liger": 165.0, "plain": 220.0}
+ELEMENTWISE = {"fused": 32.0, "liger": 165.0, "plain": 220.0}
 """Hidden widths a token moved in a layer besides LoRA's products, forward and backward."""
 DROPOUT_MOVES = 7.0
 """Times that dropout moves each projection's input."""
@@ -40,7 +40,7 @@ FORWARD_SHARE = 0.35
 """Of what is moved, by the forward pass: what a recomputed layer moves again."""
 REMADE_NORMS = 4.0
 """Hidden widths moved to make both norms' outputs again."""
-GRAPH_SECONDS = 0.1e-3
+GRAPH_SECONDS = 0.12e-3
 """For each layer of a replayed micro-batch: the gaps between its 120 kernels."""
 HOST_SECONDS = {"fused": 6.5e-3, "liger": 10.7e-3, "plain": 12.0e-3, "notebook": 15.9e-3}
 """The host's work for one layer, forward and backward."""
