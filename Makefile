@@ -48,7 +48,7 @@ bench: install  ## measure data rooms, tokenisation and training on a CPU, side 
 	@$(RUN) python -W ignore -m tests.benchmarks.cpu_training
 
 bench-gpu: install  ## on a GPU: our training plans and plain TRL side by side on a random Llama-2-7B
-	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --sides "$$(cat tests/benchmarks/gpu_sides.txt)"
+	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --sides "$$(cat tests/benchmarks/gpu_sides.txt)" --output docs/gpu_training.json
 
 lint: install  ## ruff: format and lint
 	@$(RUN) ruff format --check .

@@ -25,7 +25,8 @@ from steps.errors import ConfigError
 from steps.parameters import Parameters
 from steps.quantize.params import QuantizationParameters
 from steps.split.params import SplitParameters
-from steps.train.params import FOLLOWS_VALIDATION, PlanParameters, TrainingParameters
+from steps.train.params import FOLLOWS_VALIDATION, TrainingParameters
+from steps.train.plan.params import PlanParameters
 
 Settings = Mapping[str, type[BaseSettings]]
 """Settings classes of a stack's components by their key, such as ``orchestrator``."""
@@ -284,16 +285,11 @@ def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
 
 def _micro_batch_divides(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
     plan, training = parameters.get("plan"), parameters.get("training")
-    if not (isinstance(plan, PlanParameters) and isinstance(training, TrainingParameters)) or plan.micro_batch is None:
+    if not (isinstance(plan, PlanParameters) and isinstance(training, TrainingParameters)):
         return
-    blocks = training.batch_size * training.gradient_accumulation
-    if blocks % plan.micro_batch:
-        valid = [str(number) for number in range(1, blocks + 1) if blocks % number == 0]
-        yield Problem(
-            ("parameters", "plan", "micro_batch"),
-            f"{plan.micro_batch} does not divide the {blocks} blocks of an optimiser step (training.batch_size x "
-            f"gradient_accumulation); use one of {', '.join(valid)}",
-        )
+    problem = plan.misfit(training.batch_size * training.gradient_accumulation)
+    if problem:
+        yield Problem(("parameters", "plan", "micro_batch"), problem)
 
 
 RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (

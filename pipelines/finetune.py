@@ -17,7 +17,8 @@ from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.resolve.step import resolve
 from steps.split.params import SplitParameters
 from steps.split.step import split
-from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
+from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
 from steps.train.step import train
 from steps.validate.params import ValidationParameters
 from steps.validate.step import validate

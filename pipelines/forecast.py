@@ -11,11 +11,12 @@ from steps.quantize.device import Choice, Hardware, choose, describe_hardware
 from steps.quantize.params import QuantizationParameters
 from steps.resolve.params import BaseModelParameters
 from steps.split.params import SplitParameters
-from steps.train.params import PlanParameters, TrainingParameters
+from steps.train.params import TrainingParameters
 from steps.train.plan.cards import Card, card_of, named_card
 from steps.train.plan.choose import PlannedPlan, budget_of, plans, why
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB, Memory
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.speed import NOTEBOOK, notebook_plan, predict_step_seconds
 
 FLASH_ATTENTION = (8, 0)

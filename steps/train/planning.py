@@ -9,10 +9,10 @@ from steps.quantize.device import Choice, Device, describe_hardware
 from steps.quantize.params import QuantizationParameters
 from steps.rows import list_lengths
 from steps.train.build import Task
-from steps.train.params import PlanParameters
 from steps.train.plan.choose import PlannedPlan, budget_of, plans, why
 from steps.train.plan.job import Job
 from steps.train.plan.memory import CONTEXT, GIB
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from steps.train.plan.shape import shape_of_folder
 

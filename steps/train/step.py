@@ -13,7 +13,8 @@ from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.fingerprint import fingerprint
 from steps.train.checkpoint import LIBRARIES, checkpoints_of
-from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
+from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.tracking import OnMetrics, curves, nowhere
 

@@ -15,7 +15,8 @@ from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task, without_padding
 from steps.train.checkpoint import Checkpoints
-from steps.train.params import CheckpointParameters, PlanParameters, TrainingParameters
+from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.stepdown import StepDown, within_memory

@@ -1,7 +1,7 @@
 """Floating-point operations of a training, and the share of the card's peak that they make up."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -11,7 +11,9 @@ from steps.rows import batches_of, list_lengths
 from steps.train.plan.cards import CARDS
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 PEAK_FLOPS = {card.cuda_name: card.flops for card in CARDS}
 """Peak FLOP/s by the name that CUDA gives the card; a card that is not in the table has no utilisation."""
@@ -53,20 +55,19 @@ def flop_per_token(model: "PeftModel", context: float, *, recomputed_layers: int
     sizes = [(one.in_features * one.out_features, one.weight.requires_grad) for one in linear]
     frozen = sum(size for size, trained in sizes if not trained)
     trained = sum(size for size, trained in sizes if trained)
-    attention = _attention_width(model) * context
+    base = cast("PreTrainedModel", model.get_base_model())
+    text = base.config.get_text_config()
+    attention = text.num_hidden_layers * _heads_width(text) * context
     needed = 4 * frozen + 6 * trained + 12 * attention
-    output = model.get_base_model().get_output_embeddings()  # type: ignore[operator]  # peft has no types
-    layers = model.get_base_model().config.get_text_config().num_hidden_layers  # type: ignore[operator,union-attr]  # peft has no types
+    output = cast("torch.nn.Linear", base.get_output_embeddings())  # type: ignore[no-untyped-call]  # transformers has no types there
     again = 2 * (frozen - output.in_features * output.out_features + trained) + 4 * attention
-    return FlopPerToken(model=needed, computed=needed + again * recomputed_layers / layers)
+    return FlopPerToken(model=needed, computed=needed + again * recomputed_layers / text.num_hidden_layers)
 
 
-def _attention_width(model: "PeftModel") -> int:
-    """Width of all heads, of all layers together."""
-    config = model.get_base_model().config.get_text_config()  # type: ignore[operator,union-attr]  # peft has no types
+def _heads_width(config: "PretrainedConfig") -> int:
+    """Width of all heads of a layer together."""
     heads = int(config.num_attention_heads)
-    width = int(config.to_dict().get("head_dim") or config.hidden_size // heads)
-    return int(config.num_hidden_layers) * heads * width
+    return heads * int(config.to_dict().get("head_dim") or config.hidden_size // heads)
 
 
 def mean_context(blocks: Dataset) -> float:

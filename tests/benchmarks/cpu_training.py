@@ -137,7 +137,8 @@ def ours(folder: Path, steps: int) -> Measured:
     from steps.train.checkpoint import Checkpoints
     from steps.train.course import Course
     from steps.train.meter import Meter
-    from steps.train.params import CheckpointParameters, PlanParameters
+    from steps.train.params import CheckpointParameters
+    from steps.train.plan.params import PlanParameters
     from steps.train.planning import planned
     from steps.train.tracking import nowhere
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from steps.train.params import PlanParameters
+from steps.train.plan.params import PlanParameters
 from tests.tiny_run import TinyRun, make_tiny_run
 from tests.train.invariance import Learned, distance, learn, unpacked
 

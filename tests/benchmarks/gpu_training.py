@@ -68,8 +68,9 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     from steps.train.callbacks import Recorder
     from steps.train.course import Course
     from steps.train.meter import Meter
-    from steps.train.params import LoraParameters, PlanParameters, TrainingParameters
+    from steps.train.params import LoraParameters, TrainingParameters
     from steps.train.plan.memory import predict_memory
+    from steps.train.plan.params import PlanParameters
     from steps.train.plan.plan import Plan
     from steps.train.planning import job_of, planned
     from steps.train.tracking import nowhere

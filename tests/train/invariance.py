@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict
 
 from steps.format.pack import pack
-from steps.train.params import LoraParameters, PlanParameters, TrainingParameters
+from steps.train.params import LoraParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from steps.train.cpu import attention, head
-from steps.train.params import PlanParameters
+from steps.train.plan.params import PlanParameters
 from tests.tiny_run import TinyRun
 from tests.train.invariance import Learned, distance, learn
 

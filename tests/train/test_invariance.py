@@ -18,7 +18,8 @@ from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
-from steps.train.params import LoraParameters, PlanParameters
+from steps.train.params import LoraParameters
+from steps.train.plan.params import PlanParameters
 from tests.tiny_run import TinyRun, with_biases
 from tests.train.invariance import Learned, distance, learn, unpacked
 

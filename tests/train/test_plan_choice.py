@@ -8,11 +8,12 @@ import pytest
 from steps.errors import ConfigError, DeviceError
 from steps.quantize.device import Hardware
 from steps.quantize.device import choose as choose_device
-from steps.train.params import PlanParameters, TrainingParameters
+from steps.train.params import TrainingParameters
 from steps.train.plan.cards import CARDS, Card, named_card
 from steps.train.plan.choose import HEADROOM, STEP_DOWN, PlannedPlan, choose, plans
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from tests.train.llama2_plans import LAYERS, llama2
 

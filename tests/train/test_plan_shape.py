@@ -5,10 +5,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 
 from steps.quantize.device import choose as choose_device
 from steps.quantize.params import QuantizationParameters
-from steps.train.params import LoraParameters, PlanParameters, TrainingParameters
+from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.plan.cards import named_card
 from steps.train.plan.choose import plans
 from steps.train.plan.job import Job
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.shape import shape_of, shape_of_folder
 from tests.tiny_run import TinyRun
 

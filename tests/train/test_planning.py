@@ -8,9 +8,9 @@ from datasets import DatasetDict
 from steps.errors import ConfigError
 from steps.train import build, planning
 from steps.train.build import without_padding
-from steps.train.params import PlanParameters
 from steps.train.plan.choose import PlannedPlan
 from steps.train.plan.memory import predict_memory
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from steps.errors import ConfigError, DeviceError
 from steps.quantize.device import Choice, Hardware
-from steps.train.params import PlanParameters
 from steps.train.plan.cards import TYPICAL, card_of
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB, Memory, predict_memory
+from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan, Recompute
 from steps.train.plan.speed import predict_step_seconds
 
@@ -50,7 +50,9 @@ def plans(job: Job, parameters: PlanParameters, hardware: Hardware, available: i
         ConfigError: ``plan.micro_batch`` does not divide the blocks of an optimiser step.
         DeviceError: no plan fits.
     """
-    require_divisor(parameters, job.blocks)
+    problem = parameters.misfit(job.blocks)
+    if problem:
+        raise ConfigError(f"parameters.plan.micro_batch: {problem}")
     found = sorted((_planned(job, plan, hardware) for plan in _candidates(job, parameters)), key=_order)
     if hardware.kind == "cpu":
         return found
@@ -70,17 +72,6 @@ def budget_of(parameters: PlanParameters, hardware: Hardware, available: int | N
     """Bytes that the training may use, the CUDA context included."""
     asked = int(parameters.memory_gib * GIB) if parameters.memory_gib else hardware.memory_bytes
     return min(asked, hardware.memory_bytes, hardware.memory_bytes if available is None else available)
-
-
-def require_divisor(parameters: PlanParameters, blocks: int) -> None:
-    """Raise :class:`ConfigError` where ``micro_batch`` does not divide the blocks of an optimiser step."""
-    wanted = parameters.micro_batch
-    if wanted is not None and blocks % wanted:
-        valid = ", ".join(map(str, _divisors(blocks)))
-        raise ConfigError(
-            f"parameters.plan.micro_batch: {wanted} does not divide the {blocks} blocks of an optimiser step "
-            f"(training.batch_size x gradient_accumulation); use one of {valid}"
-        )
 
 
 def _order(one: PlannedPlan) -> tuple[float, int]:
