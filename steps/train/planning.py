@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from steps.provenance import read_provenance
-from steps.quantize.device import Choice, Device, describe_hardware
+from steps.quantize.device import Choice, Device, Hardware, describe_hardware
 from steps.quantize.params import QuantizationParameters
 from steps.rows import list_lengths
 from steps.train.build import Task
@@ -25,11 +25,19 @@ class Planned:
     fixed: PlanParameters
     budget: int  # bytes
     options: list[PlannedPlan]
+    hardware: Hardware
 
     @property
     def plans(self) -> list[Plan]:
         """Each needs less memory than the one before."""
         return [one.plan for one in self.options]
+
+    def without_kernels(self) -> list[Plan]:
+        """Plans by TRL's and PEFT's own path, which the choices know from then on; errors as in ``plans``."""
+        free = PlanParameters(memory_gib=self.fixed.memory_gib, micro_batch=self.fixed.micro_batch, kernels="plain")
+        found = plans(self.job, free, self.hardware, _available(self.job.device))
+        self.options.extend(found)
+        return [one.plan for one in found]
 
     def fits(self, plan: Plan) -> bool:
         """Whether the plan is expected to fit what is free now."""
@@ -50,7 +58,7 @@ def planned(task: Task, parameters: PlanParameters) -> Planned:
     hardware = describe_hardware()
     available = _available(task.device)
     options = plans(job, parameters, hardware, available)
-    return Planned(job, parameters, budget_of(parameters, hardware, available), options)
+    return Planned(job, parameters, budget_of(parameters, hardware, available), options, hardware)
 
 
 def _available(device: Device) -> int | None:

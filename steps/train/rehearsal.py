@@ -17,7 +17,7 @@ from steps.rows import list_lengths
 from steps.tokenizer import IGNORED
 from steps.train.adapter import trainable
 from steps.train.checkpoint import Checkpoints
-from steps.train.stepdown import FEWER, OutOfMemory, is_out_of_memory
+from steps.train.stepdown import FEWER, OutOfMemory, PreflightError, is_out_of_memory
 from steps.train.targets import require_targets
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _tried(part: str, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
-        kind = OutOfMemory if is_out_of_memory(error) else TrainingError
+        kind = OutOfMemory if is_out_of_memory(error) else PreflightError
         raise kind(f"the pre-flight failed at the {part}: {type(error).__name__}: {first}; {advice}") from error
 
 

@@ -1,4 +1,4 @@
-"""Out of memory is no end: the training goes on by a plan that needs less."""
+"""Out of memory is no end: the training goes on by a plan that needs less; nor are kernels that fail."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -19,8 +19,12 @@ FEWER = "where memory is short, set parameters.plan.micro_batch to 1 and paramet
 Result = TypeVar("Result")
 
 
-class OutOfMemory(TrainingError):
-    """Memory was short in a part of the pre-flight."""
+class PreflightError(TrainingError):
+    """A library failed in a part of the pre-flight."""
+
+
+class OutOfMemory(PreflightError):
+    """Memory was short there."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
-def within_memory(
-    plans: Sequence[Plan], fits: Callable[[Plan], bool], train: Callable[[Plan, list[StepDown]], Result]
+def step_down(
+    plans: Sequence[Plan],
+    plain: Callable[[], Sequence[Plan]],
+    fits: Callable[[Plan], bool],
+    train: Callable[[Plan, list[StepDown]], Result],
 ) -> Result:
     """Train by the first plan; where memory is short, by the next one that fits what is free then.
 
+    Where anything else fails in the pre-flight of our own kernels, whatever this card or model does to them, TRL's and
+    PEFT's take over.
+
     Args:
         plans: the fastest first; each needs less memory than the one before.
+        plain: such plans without our kernels.
         fits: whether a plan is expected to fit now.
         train: is given the plan and those that were left; goes on from its newest checkpoint.
 
     Raises:
-        TrainingError: memory is short for the last one too.
+        TrainingError: memory is short for the last one too, or the pre-flight of a plain one failed.
     """
     left: list[StepDown] = []
     remaining = list(plans)
@@ -58,12 +69,15 @@ def within_memory(
         try:
             return train(plan, left)
         except Exception as error:
-            if not remaining or not is_out_of_memory(error):
+            short = is_out_of_memory(error)
+            if short and not remaining:
+                raise
+            if not short and not (isinstance(error, PreflightError) and plan.fused):
                 raise
             left.append(StepDown(plan, str(error).splitlines()[0]))
         # Outside of the handler: the error's frames hold the model that is to go
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        remaining = [one for one in remaining if fits(one)] or remaining[-1:]
+        remaining = [one for one in remaining if fits(one)] or remaining[-1:] if short else list(plain())
         print(f"  train: {left[-1].reason}; goes on with {remaining[0]}", flush=True)

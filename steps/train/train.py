@@ -19,7 +19,7 @@ from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import StepDown, within_memory
+from steps.train.stepdown import StepDown, step_down
 from steps.train.tracking import OnMetrics, nowhere
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def train_adapter(
             def train(plan: Plan, left: list[StepDown]) -> Trained:
                 return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
 
-            trained = within_memory(options.plans, options.fits, train)
+            trained = step_down(options.plans, options.without_kernels, options.fits, train)
     _write(trained.model, model_folder, tokenizer_folder, training, output)
     return report_of(task, trained, options.choices(trained.plan))
 

@@ -20,7 +20,7 @@ from steps.train.plan.job import Job
 from steps.train.plan.memory import predict_memory
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, within_memory
+from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, step_down
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
@@ -125,7 +125,7 @@ def test_other_errors_are_no_reason_for_another_plan() -> None:
         raise TrainingError("the training diverged")
 
     with pytest.raises(TrainingError, match="diverged"):
-        within_memory([LARGE, SMALL], lambda _: True, fail)
+        step_down([LARGE, SMALL], list, lambda _: True, fail)
     assert tried == [LARGE]
 
 
@@ -140,8 +140,26 @@ def test_plans_that_do_not_fit_what_is_free_are_passed_over() -> None:
     for fits, expected in ((2, [8, 2, 1]), (1, [8, 1]), (0, [8, 1])):
         tried.clear()
         with pytest.raises(torch.OutOfMemoryError):
-            within_memory(plans, lambda plan, fits=fits: plan.micro_batch <= fits, fail)  # type: ignore[misc]  # mypy infers no default
+            step_down(plans, list, lambda plan, fits=fits: plan.micro_batch <= fits, fail)  # type: ignore[misc]  # mypy infers no default
         assert tried == expected, "the last one is tried whatever is said of it"
+
+
+def test_kernels_that_fail_give_way_to_trls(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a compiler of kernels may on a card that it does not know."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("PassManager::run failed\nwith many lines")
+
+    monkeypatch.setattr("steps.train.cpu.head.TokenScores.forward", broken)
+    (tmp_path / "adapter").mkdir()
+    report = train_adapter(tiny_run.blocks, tiny_run.model, tiny_run.tokenizer, tiny_run.training, tmp_path / "adapter")
+    choices = {one.name: (one.value, one.reason) for one in report.choices}
+    assert choices["kernels"] == ("plain", "ours failed in the pre-flight")
+    assert "RuntimeError: PassManager::run failed" in choices["plan left"][1]
+    assert "TRL's own kernels" in capsys.readouterr().out
+    assert len(report.steps) == 12
 
 
 @pytest.mark.parametrize(

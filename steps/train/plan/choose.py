@@ -139,6 +139,8 @@ def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) ->
     on_cpu = job.device.kind == "cpu"
     if parameters.kernels == "plain":
         fused = "named by parameters.plan.kernels"
+    elif not plan.fused and not job.not_fused:
+        fused = "ours failed in the pre-flight"
     elif on_cpu:
         fused = "loss of trained tokens alone and attention within sequences, where the model allows it"
     else:
