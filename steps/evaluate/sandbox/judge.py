@@ -31,8 +31,11 @@ def judge(spec: dict[str, Any], peer: Peer, say: Callable[[dict[str, Any]], None
     except AnswerGone:
         say({"kind": "gone", "detail": "before its end"})
         return
-    if started.get("ready") is not True:
+    if "raised" in started:
         say(_failure(str(started.get("raised")), str(started.get("text")), "the program"))
+        return
+    if started.get("ready") is not True:
+        say({"kind": "gone", "detail": "before its end"})
         return
     say({"ran": True})
     for number, test in enumerate(spec["tests"], 1):
@@ -96,4 +99,4 @@ def _run(test: str, names: dict[str, Any]) -> str:
     found = doctest.DocTestParser().get_doctest(test, names, "session", None, None)
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(found, out=wrong.append, clear_globs=False)
-    return "".join(wrong).split("*\n", 1)[-1]
+    return "".join(wrong).partition("in session\n")[2]

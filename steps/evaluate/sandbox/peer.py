@@ -38,7 +38,7 @@ OF_ANSWERS: dict[str, Callable[..., Any]] = {
     "or": operator.or_,
     **{
         name: getattr(operator, name)
-        for name in "getitem setitem delitem contains add sub mul truediv floordiv mod neg xor lt le gt ge".split()
+        for name in "getitem setitem delitem add sub mul truediv floordiv mod neg xor".split()
     },
 }
 """What one side may do to an object of the other."""
@@ -184,12 +184,15 @@ def _exception(names: Any, text: str) -> Exception:
     """The exception of the other side: of its own built-in type, else a new type below the nearest built-in one."""
     names = [str(name) for name in names] if isinstance(names, list) and names else ["Exception"]
     if "Exception" not in names:  # SystemExit and the like must not end the tests
-        return type(names[0], (Exception,), {})(text)
+        return _new(names[0], Exception)(text)
     known = [found for name in names if isinstance(found := getattr(builtins, name, None), type)]
     base = next((kind for kind in known if issubclass(kind, Exception)), Exception)
-    kind = base if base.__name__ == names[0] else type(names[0], (base,), {})
+    kind = base if base.__name__ == names[0] else _new(names[0], base)
     try:
-        made = kind(text)
+        return kind(text)
     except TypeError:  # such as UnicodeDecodeError, which wants five arguments
-        made = type(names[0], (Exception,), {})(text)
-    return made
+        return _new(names[0], Exception)(text)
+
+
+def _new(name: str, base: type[Exception]) -> type[Exception]:
+    return type(name, (base,), {"__module__": "__main__"})  # doctests show no module then

@@ -80,7 +80,7 @@ def run_program(program: Program, limits: Limits) -> Verdict:
     Raises:
         DeviceError: the kernel, or the container, does not let a process isolate itself.
     """
-    with TemporaryDirectory(prefix="sandbox-") as folder:
+    with TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
         to_tests, from_answer = os.pipe()
         to_answer, from_tests = os.pipe()
         verdict, from_judge = os.pipe()

@@ -5,6 +5,7 @@ a :class:`Remote` in its place.
 """
 
 import collections
+import operator
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -52,20 +53,35 @@ BASES = (dict, list, tuple, set, frozenset, str, bytes, int, float)
 class Remote:
     """Stands for an object of the other process.
 
-    Nothing on it asks the other process whether two things are equal or what type it has, so an object cannot claim to
-    be the expected result. Where its type extends a plain one, as a named tuple does, ``plain`` has that value.
+    Nothing on it asks the other process how it compares with another, or whether it contains something, so no object
+    can claim to be the expected result. Where its type extends a plain one, as a named tuple does, ``plain`` has that value.
     """
 
     def __init__(self, ask: Callable[..., Any], number: int, kind: str, plain: list[Any]) -> None:
         self.__dict__.update(_ask=ask, _number=number, _kind=kind, _plain=plain)
 
     def __eq__(self, other: object) -> bool:
-        theirs = other._plain if isinstance(other, Remote) else [other]
         if isinstance(other, Remote) and other._number == self._number:
             return True
+        return bool(operator.eq(*self._both_plain(other)))
+
+    def __lt__(self, other: object) -> bool:
+        return bool(operator.lt(*self._both_plain(other)))
+
+    def __le__(self, other: object) -> bool:
+        return bool(operator.le(*self._both_plain(other)))
+
+    def __gt__(self, other: object) -> bool:
+        return bool(operator.gt(*self._both_plain(other)))
+
+    def __ge__(self, other: object) -> bool:
+        return bool(operator.ge(*self._both_plain(other)))
+
+    def _both_plain(self, other: object) -> tuple[Any, Any]:
+        theirs = other._plain if isinstance(other, Remote) else [other]
         if not self._plain or not theirs:
-            raise TypeError(f"only the answer's own code can say whether its {self._kind} equals another object")
-        return bool(self._plain[0] == theirs[0])
+            raise TypeError(f"only the answer's own code could compare its {self._kind} with another object")
+        return self._plain[0], theirs[0]
 
     def __hash__(self) -> int:
         return hash(self._plain[0]) if self._plain else hash(self._number)
@@ -100,8 +116,7 @@ def _forwarding(operation: str) -> Callable[..., Any]:
 
 
 FORWARDED = (
-    "next len getitem setitem delitem contains reversed add sub mul truediv floordiv mod pow neg abs and or xor "
-    "lt le gt ge enter exit"
+    "next len getitem setitem delitem reversed add sub mul truediv floordiv mod pow neg abs and or xor enter exit"
 ).split()
 for _name in FORWARDED:
     setattr(Remote, f"__{_name}__", _forwarding(_name))
