@@ -130,6 +130,7 @@ def test_report_compares_both_models_on_the_same_rows(tiny_run: TinyRun) -> None
         "stops",
         "parses",
         "only code",
+        "runs",
     ]
     assert report.figure("loss").verdict == "better"
     assert (report.loss_rows, report.answers, len(report.samples)) == (len(test), 4, 4)

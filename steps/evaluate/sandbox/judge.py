@@ -9,6 +9,7 @@ import importlib
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from steps.evaluate.sandbox.peer import OF_ARGUMENTS, AnswerGone, Peer
@@ -76,10 +77,8 @@ def _namespace(spec: dict[str, Any], peer: Peer) -> dict[str, Any]:
     for name in spec["modules"]:
         names[name] = importlib.import_module(name)
     for line in spec["imports"]:
-        try:
+        with suppress(ImportError):  # of a package that is not here: a test that needs it fails by name
             exec(line, names)  # noqa: S102 - the data's code, inside the sandbox
-        except ImportError:
-            pass  # of a package that is not here: a test that needs it fails by name
     for name in spec["names"]:
         try:
             names[name] = peer.ask("name", None, name)

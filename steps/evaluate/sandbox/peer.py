@@ -38,7 +38,7 @@ OF_ANSWERS: dict[str, Callable[..., Any]] = {
     "or": operator.or_,
     **{
         name: getattr(operator, name)
-        for name in "getitem setitem delitem add sub mul truediv floordiv mod neg xor".split()
+        for name in ["getitem", "setitem", "delitem", "add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "xor"]
     },
 }
 """What one side may do to an object of the other."""

@@ -15,7 +15,11 @@ import struct
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16  # offsets in struct seccomp_data; both machines: low half first
+NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = (
+    0,
+    4,
+    16,
+)  # offsets in struct seccomp_data; both machines: low half first
 CLONE_THREAD = 0x10000
 X32 = 0x40000000  # calls of x86-64's 32-bit variant have this bit
 

@@ -54,7 +54,8 @@ class Remote:
     """Stands for an object of the other process.
 
     Nothing on it asks the other process how it compares with another, or whether it contains something, so no object
-    can claim to be the expected result. Where its type extends a plain one, as a named tuple does, ``plain`` has that value.
+    can claim to be the expected result. Where its type extends a plain one, as a named tuple does, ``plain`` holds
+    that value.
     """
 
     def __init__(self, ask: Callable[..., Any], number: int, kind: str, plain: list[Any]) -> None:
@@ -116,8 +117,9 @@ def _forwarding(operation: str) -> Callable[..., Any]:
 
 
 FORWARDED = (
-    "next len getitem setitem delitem reversed add sub mul truediv floordiv mod pow neg abs and or xor enter exit"
-).split()
+    *("next", "len", "getitem", "setitem", "delitem", "reversed", "enter", "exit"),
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "neg", "abs", "and", "or", "xor"),
+)
 for _name in FORWARDED:
     setattr(Remote, f"__{_name}__", _forwarding(_name))
 
@@ -151,7 +153,8 @@ def decode(message: Any, kept: Callable[[int], Any], ask: Callable[..., Any]) ->
     return BY_NAME[name]([decode(part, kept, ask) for part in parts])
 
 
-def _base_value(value: Any, base: type) -> Any:
+def _base_value(value: Any, base: type[Any]) -> Any:
+    """A plain copy, past the methods that the extending type has of its own."""
     if base is dict:
         return dict(dict.items(value))
-    return base.__new__(base, value) if base in (tuple, frozenset, str, bytes, int, float) else base(value)
+    return base(base.__iter__(value)) if base in (list, tuple, set, frozenset) else base.__new__(base, value)
