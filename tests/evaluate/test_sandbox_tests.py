@@ -45,7 +45,8 @@ def test_right_programs_pass(name: str, limits: Limits) -> None:
     [
         (("assert f(1) == 3", "assert 1"), "wrong result", "test 1:"),
         (("assert f(1) == 2", "assert f(1) == 3, 'not three'"), "wrong result", "test 2: not three"),
-        ((">>> f(1)\n3\n",), "wrong result", "test 1: Failed example: f(1) Expected: 3 Got: 2"),
+        ((">>> f(1)\n3\n",), "wrong result", "test 1: f(1) gave '2', expected '3'"),
+        ((">>> f('a')\n'a1'\n",), "exception", 'test 1: TypeError: can only concatenate str (not "int") to str'),
         (("assert f('a') == 2",), "exception", 'test 1: TypeError: can only concatenate str (not "int") to str'),
         (("assert g(1) == 2",), "exception", "test 1: NameError: name 'g' is not defined"),
         (("assert f(1 == 2",), "exception", "test 1: SyntaxError"),

@@ -5,7 +5,7 @@ import sys
 import types
 from typing import Any
 
-from steps.evaluate.sandbox.peer import OF_ANSWERS, Output, Peer
+from steps.evaluate.sandbox.peer import OF_ANSWERS, AnswerGone, Output, Peer
 
 
 def serve(code: str, peer: Peer) -> None:
@@ -43,8 +43,6 @@ def _ended(error: BaseException) -> dict[str, Any]:
 
 
 def _next(peer: Peer) -> dict[str, Any]:
-    from steps.evaluate.sandbox.peer import AnswerGone
-
     try:
         return peer.receive()
     except AnswerGone:  # here it is the tests that have ended

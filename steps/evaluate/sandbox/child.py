@@ -16,7 +16,7 @@ from typing import Any
 
 from steps.evaluate.sandbox import namespaces, seccomp
 from steps.evaluate.sandbox.answer import serve
-from steps.evaluate.sandbox.judge import judge
+from steps.evaluate.sandbox.judge import judge, prepare
 from steps.evaluate.sandbox.limits import DISK_BYTES, OPEN_FILES, TASKS
 from steps.evaluate.sandbox.peer import Peer
 
@@ -31,6 +31,8 @@ def main(library: list[str]) -> None:
         library: ``sys.path`` of the standard library alone.
     """
     spec = json.loads(sys.stdin.buffer.readline())
+    if "tests" in spec:
+        prepare(spec)
     as_nobody = False
     try:
         if spec["isolated"]:

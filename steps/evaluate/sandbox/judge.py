@@ -47,6 +47,16 @@ def judge(spec: dict[str, Any], peer: Peer, say: Callable[[dict[str, Any]], None
     say({"kind": "passed" if spec["tests"] else "ran", "detail": ""})
 
 
+def prepare(spec: dict[str, Any]) -> None:
+    """Import what the tests will need of this project, which is out of sight once the process is isolated."""
+    if any(map(_is_session, spec["tests"])):
+        import steps.evaluate.sandbox.session  # noqa: F401 - see _run
+
+
+def _is_session(test: str) -> bool:
+    return test.lstrip().startswith(">>>")
+
+
 def _outcome(test: str, spec: dict[str, Any], peer: Peer, where: str) -> dict[str, Any]:
     try:
         wrong = _run(test, _namespace(spec, peer))
@@ -89,13 +99,9 @@ def _namespace(spec: dict[str, Any], peer: Peer) -> dict[str, Any]:
 
 def _run(test: str, names: dict[str, Any]) -> str:
     """What was wrong with a doctest session, or nothing; a test of plain Python raises."""
-    if not test.lstrip().startswith(">>>"):
-        exec(compile(test, "test.py", "exec", dont_inherit=True), names)  # noqa: S102 - the data's code, inside the sandbox
+    if not _is_session(test):
+        exec(compile(test, "test.py", "exec", dont_inherit=True), names)  # noqa: S102 - the data's code, in the sandbox
         return ""
-    import doctest
+    from steps.evaluate.sandbox.session import first_failure  # slow to import: doctest brings the debugger
 
-    wrong: list[str] = []
-    found = doctest.DocTestParser().get_doctest(test, names, "session", None, None)
-    runner = doctest.DocTestRunner(verbose=False)
-    runner.run(found, out=wrong.append, clear_globs=False)
-    return "".join(wrong).partition("in session\n")[2]
+    return first_failure(test, names)
