@@ -16,8 +16,8 @@ from typing import Any
 
 from steps.evaluate.sandbox import namespaces, seccomp
 from steps.evaluate.sandbox.answer import serve
+from steps.evaluate.sandbox.bounds import DISK_BYTES, OPEN_FILES, TASKS
 from steps.evaluate.sandbox.judge import judge, prepare
-from steps.evaluate.sandbox.limits import DISK_BYTES, OPEN_FILES, TASKS
 from steps.evaluate.sandbox.peer import Peer
 
 FREE = 100

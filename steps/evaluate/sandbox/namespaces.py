@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from steps.evaluate.sandbox.limits import DISK_BYTES, INODES
+from steps.evaluate.sandbox.bounds import DISK_BYTES, INODES
 
 NEW_MOUNTS, NEW_CGROUP, NEW_UTS, NEW_IPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 NEW_USERS, NEW_PIDS, NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from steps.evaluate.sandbox.limits import FRAME_BYTES, OUTPUT_BYTES
+from steps.evaluate.sandbox.bounds import FRAME_BYTES, OUTPUT_BYTES
 from steps.evaluate.sandbox.values import decode, encode
 
 

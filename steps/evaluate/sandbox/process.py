@@ -33,7 +33,8 @@ from typing import IO, Any
 
 from steps.errors import DeviceError
 from steps.evaluate.sandbox import child, namespaces
-from steps.evaluate.sandbox.limits import OUTPUT_BYTES, Limits
+from steps.evaluate.sandbox.bounds import OUTPUT_BYTES
+from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sandbox.names import names_in
 from steps.evaluate.sandbox.verdict import Kind, Verdict
 
