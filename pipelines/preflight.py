@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from pipelines.config import CheckedConfig
 from pipelines.origins import parameter_counts
 from steps.errors import DeviceError, ModelError, PipelineError
+from steps.evaluate.params import EvaluationParameters
 from steps.files import require_space
 from steps.format.params import PromptParameters
 from steps.quantize.params import QuantizationParameters
@@ -174,6 +175,17 @@ def _disk(subject: Subject) -> str:
     return f"{folder}: the {needed / 1e9:.2f} GB that a run writes are free"
 
 
+def _sandbox(subject: Subject) -> str:
+    from steps.evaluate.execute import limits_here
+
+    limits = limits_here(subject.config.valid("evaluation", EvaluationParameters).sandbox)
+    if limits is None:
+        return "generated code will not run"
+    if not limits.isolated:
+        return "generated code runs as this user, NOT isolated, as parameters.evaluation.sandbox.accept_risk says"
+    return "generated code runs isolated, in namespaces of its own"
+
+
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "config": _config,
     "packages": _packages,
@@ -182,5 +194,6 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "base model": _base_model,
     "prompt": _prompt,
     "disk space": _disk,
+    "sandbox": _sandbox,
 }
 """In the order in which a run would fail."""

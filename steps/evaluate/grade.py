@@ -1,11 +1,15 @@
 """What a generated answer is worth without running it."""
 
 import ast
+import re
 import warnings
 
 from steps.evaluate.generate import Answer
 
 GRADES = ("stops", "parses", "only code")
+
+FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+"""A block of Markdown code, closed or cut."""
 
 
 def grade(answer: Answer) -> dict[str, bool]:
@@ -18,6 +22,15 @@ def grade(answer: Answer) -> dict[str, bool]:
     parses = tree is not None and bool(tree.body)
     only_code = parses and answer.stopped and "```" not in answer.text and tree is not None and _does_something(tree)
     return {"stops": answer.stopped, "parses": parses, "only code": only_code}
+
+
+def code_of(text: str) -> str:
+    """The program in an answer: all of it where that is Python, else its fenced blocks, else all of it.
+
+    So a chatty model is not said to write code that fails; that it chats is what ``only code`` says.
+    """
+    blocks = FENCED.findall(text)
+    return text if _parse(text) is not None or not blocks else "\n".join(blocks)
 
 
 def _parse(text: str) -> ast.Module | None:

@@ -1,14 +1,19 @@
 """The page of the evaluation."""
 
-from steps.evaluate.report import EvaluationReport, Figure, Sample
+from collections.abc import Sequence
+
+from steps.evaluate.report import EvaluationReport, Figure, Sample, Verdicts
+from steps.evaluate.sandbox.verdict import Verdict
 from steps.page import Page, Section, Table, Tile, Tone
 
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "plain"}
 SHOWN_SAMPLES = 12
+SHOWN_CHANGES = 20
+SHOWN_UNTESTED = 10
 
 
 def draw(report: EvaluationReport) -> Page:
-    """The comparison first, then answers side by side: gains, losses, the rest."""
+    """The comparison first, then what became of the programs, then answers side by side: gains, losses, the rest."""
     shown = sorted(report.samples, key=_gain, reverse=True)
     half = SHOWN_SAMPLES // 2
     shown = shown if len(shown) <= SHOWN_SAMPLES else shown[:half] + shown[-half:]
@@ -17,18 +22,32 @@ def draw(report: EvaluationReport) -> Page:
         lead=f"{report.loss_rows:,} test rows with {report.loss_tokens:,} completion tokens, {report.answers:,} greedy "
         f"answers of at most {report.max_new_tokens} tokens. Same prompts, same process, adapter off and on.",
         tiles=[
-            Tile(
-                figure.name,
-                figure.show(figure.tuned),
-                f"base {figure.show(figure.base)}, {figure.verdict}",
-                TONES[figure.verdict],
-            )
-            for figure in report.figures
+            *([] if report.verdicts is None or report.verdicts.isolated else [NOT_ISOLATED]),
+            *(
+                Tile(
+                    figure.name,
+                    figure.show(figure.tuned),
+                    f"base {figure.show(figure.base)}, {figure.verdict}",
+                    TONES[figure.verdict],
+                )
+                for figure in report.figures
+            ),
         ],
         sections=[
-            Section("Figures", table=_table(report)),
+            Section("Figures", text=_about_intervals(report), table=_table(report)),
+            *(_execution(report.verdicts, report.samples) if report.verdicts else []),
             *(_sample(number, sample) for number, sample in enumerate(shown, 1)),
         ],
+    )
+
+
+NOT_ISOLATED = Tile("generated code", "not isolated", "ran as this user, with limits alone", "warn")
+
+
+def _about_intervals(report: EvaluationReport) -> str:
+    return (
+        f"Behind each share: its count, and its {report.confidence:.0%} interval (Wilson). The difference's interval "
+        "is by paired bootstrap over the same rows."
     )
 
 
@@ -40,8 +59,79 @@ def _table(report: EvaluationReport) -> Table:
 def _row(figure: Figure) -> list[str]:
     interval = f"{figure.show(figure.low)} to {figure.show(figure.high)}"
     name = f"{figure.name} ({figure.unit})" if figure.unit else figure.name
-    values = (figure.show(figure.base), figure.show(figure.tuned), figure.show(figure.difference))
-    return [name, *values, interval, figure.verdict]
+    base = _with_count(figure, figure.base, figure.base_interval)
+    tuned = _with_count(figure, figure.tuned, figure.tuned_interval)
+    return [name, base, tuned, figure.show(figure.difference), interval, figure.verdict]
+
+
+def _with_count(figure: Figure, value: float, interval: tuple[float, float] | None) -> str:
+    if figure.rows is None or interval is None:
+        return figure.show(value)
+    low, high = map(figure.show, interval)
+    return f"{figure.show(value)} ({round(value * figure.rows)} of {figure.rows}; {low} to {high})"
+
+
+def _execution(verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:
+    """What became of the programs: by kind, from pass to fail and back, and the tests that say nothing."""
+    kinds = list(dict.fromkeys([*verdicts.base, *verdicts.tuned]))
+    kinds.sort(key=lambda kind: -verdicts.base.get(kind, 0) - verdicts.tuned.get(kind, 0))
+    rows = [[kind, f"{verdicts.base.get(kind, 0):,}", f"{verdicts.tuned.get(kind, 0):,}"] for kind in kinds]
+    where = "isolated in namespaces of their own" if verdicts.isolated else "NOT isolated, with limits alone"
+    sections = [
+        Section(
+            "What became of the programs",
+            text=f"{verdicts.programs:,} answers ran, {where}. {verdicts.with_tests:,} rows carry tests; "
+            f"{verdicts.tested:,} of them count, since their own solution passes here. "
+            "“ran”: to its end, without tests to pass.",
+            table=Table(["verdict", "base", "tuned"], rows),
+        )
+    ]
+    for title, before, after in (("From pass to fail", True, False), ("From fail to pass", False, True)):
+        changed = [sample for sample in samples if _passed(sample) == (before, after)]
+        if verdicts.tested:
+            sections.append(_changes(title, changed))
+    if verdicts.untested:
+        sections.append(_untested(verdicts))
+    return sections
+
+
+def _passed(sample: Sample) -> tuple[bool, bool] | None:
+    """Whether base and tuned pass, where the tests count."""
+    if sample.base_verdict is None or sample.tuned_verdict is None:
+        return None
+    return sample.base_verdict.passed, sample.tuned_verdict.passed
+
+
+def _changes(title: str, changed: Sequence[Sample]) -> Section:
+    if not changed:
+        return Section(title, text="No prompt.")
+    rows = [
+        [_first_line(sample.instruction), _verdict(sample.base_verdict), _verdict(sample.tuned_verdict)]
+        for sample in changed[:SHOWN_CHANGES]
+    ]
+    more = f", the first {SHOWN_CHANGES}" if len(changed) > SHOWN_CHANGES else ""
+    about = f"{len(changed):,} {'prompt' if len(changed) == 1 else 'prompts'}{more}."
+    return Section(title, text=about, table=Table(["prompt", "base", "tuned"], rows))
+
+
+def _untested(verdicts: Verdicts) -> Section:
+    more = f"; the first {SHOWN_UNTESTED}" if len(verdicts.untested) > SHOWN_UNTESTED else ""
+    return Section(
+        "Tests that say nothing here",
+        text=f"{len(verdicts.untested):,} rows whose own solution fails their tests in the sandbox, so that their "
+        f"answers are run but not tested{more}.",
+        table=Table(["row", "its own solution"], [list(row) for row in verdicts.untested[:SHOWN_UNTESTED]], ["row"]),
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:100] if text.strip() else ""
+
+
+def _verdict(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    return f"{verdict.kind}: {verdict.detail}" if verdict.detail else verdict.kind
 
 
 def _gain(sample: Sample) -> int:
@@ -53,12 +143,14 @@ def _sample(number: int, sample: Sample) -> Section:
         f"Answer {number}",
         text=sample.instruction,
         codes=[
-            (f"base: {_grades(sample.base_grades)}", sample.base_answer),
-            (f"tuned: {_grades(sample.tuned_grades)}", sample.tuned_answer),
+            (f"base: {_about(sample.base_grades, sample.base_verdict)}", sample.base_answer),
+            (f"tuned: {_about(sample.tuned_grades, sample.tuned_verdict)}", sample.tuned_answer),
         ],
     )
 
 
-def _grades(grades: dict[str, bool]) -> str:
+def _about(grades: dict[str, bool], verdict: Verdict | None) -> str:
     passed = [name for name, value in grades.items() if value]
-    return ", ".join(passed) if passed else "none of the grades"
+    about = ", ".join(passed) if passed else "none of the grades"
+    failed = verdict is not None and verdict.kind not in ("passed", "ran")
+    return f"{about}; {_verdict(verdict)}" if failed else about

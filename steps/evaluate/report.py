@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from steps.evaluate.sandbox.verdict import Verdict
 from steps.report import Report
 
 
@@ -19,6 +20,9 @@ class Figure(BaseModel):
     high: float
     unit: str
     better: Literal["lower", "higher"]
+    rows: int | None = None  # of a share: what it is a share of, and each model's own interval
+    base_interval: tuple[float, float] | None = None
+    tuned_interval: tuple[float, float] | None = None
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
@@ -42,6 +46,23 @@ class Sample(BaseModel):
     tuned_answer: str
     base_grades: dict[str, bool]
     tuned_grades: dict[str, bool]
+    base_verdict: Verdict | None = None
+    tuned_verdict: Verdict | None = None
+
+
+class Verdicts(BaseModel):
+    """What became of the programs that ran in the sandbox.
+
+    ``untested`` has the rows whose own solution fails their tests here, so that they say nothing about a model.
+    """
+
+    isolated: bool
+    programs: int
+    with_tests: int
+    tested: int
+    untested: list[tuple[str, str]]  # row id, why
+    base: dict[str, int]  # how many of each kind of verdict
+    tuned: dict[str, int]
 
 
 class EvaluationReport(Report):
@@ -52,6 +73,7 @@ class EvaluationReport(Report):
     loss_rows: int
     loss_tokens: int
     answers: int
+    verdicts: Verdicts | None = None
     confidence: float
     max_new_tokens: int
     device: str
@@ -62,8 +84,10 @@ class EvaluationReport(Report):
         return next(figure for figure in self.figures if figure.name == name)
 
     def metadata(self) -> dict[str, str | int | float | bool]:
-        """Every figure of base and tuned."""
+        """Every figure of base and tuned, and whether generated code was isolated."""
         values: dict[str, str | int | float | bool] = {}
+        if self.verdicts is not None:
+            values["isolated"] = self.verdicts.isolated
         for figure in self.figures:
             for model, value in (("base", figure.base), ("tuned", figure.tuned)):
                 if math.isfinite(value):

@@ -56,7 +56,31 @@ def compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool], confi
 
     samples = (np.array(base, dtype=float), np.array(tuned, dtype=float))
     interval = _interval(samples, difference, confidence)
-    return _figure(name, samples[0].mean(), samples[1].mean(), interval, "share", "higher")
+    figure = _figure(name, samples[0].mean(), samples[1].mean(), interval, "share", "higher")
+    own = [_wilson(sum(side), len(side), confidence) for side in (base, tuned)]
+    return figure.model_copy(update={"rows": len(base), "base_interval": own[0], "tuned_interval": own[1]})
+
+
+def pass_at_k(samples: int, passed: int, k: int) -> float:
+    """Chance that one of ``k`` answers passes, estimated without bias from ``samples`` answers to one prompt.
+
+    1 - C(samples - passed, k) / C(samples, k), as in "Evaluating Large Language Models Trained on Code" (Chen et al.
+    2021, arXiv:2107.03374, equation 1). A rate over prompts is the mean of theirs.
+
+    Raises:
+        ValueError: fewer samples than ``k``, more passed than there are, or a count below its least.
+    """
+    if not (1 <= k <= samples and 0 <= passed <= samples):
+        raise ValueError(f"pass@{k} of {samples} samples, {passed} passed: needs 1 <= k <= samples >= passed >= 0")
+    return 1 - math.comb(samples - passed, k) / math.comb(samples, k)
+
+
+def _wilson(count: int, rows: int, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of a share (scipy.stats.binomtest)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, rows).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _interval(samples: tuple[Any, ...], statistic: Any, confidence: float) -> tuple[float, float]:

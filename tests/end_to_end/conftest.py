@@ -39,7 +39,7 @@ class Workplace:
                 "evaluate_every": 4,
             },
             "checkpoints": {"folder": str(self.folder / "checkpoints")},
-            "evaluation": {"max_prompts": 4, "max_new_tokens": 16},
+            "evaluation": {"max_prompts": 4, "max_new_tokens": 16, "sandbox": {"accept_risk": True}},
         }
         for name, values in changes.items():
             parameters[name] = {**parameters.get(name, {}), **values}

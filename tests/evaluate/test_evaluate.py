@@ -14,7 +14,7 @@ from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.generate import Answer, generate_answers
 from steps.evaluate.grade import grade
 from steps.evaluate.losses import RowLoss, completion_losses
-from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.evaluate.statistics import compare_losses, compare_shares
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
@@ -22,6 +22,8 @@ from steps.tokenizer import load_tokenizer
 from steps.train.params import LoraParameters
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun, with_biases
+
+ANYWHERE = SandboxParameters(accept_risk=True)  # a tiny model's random tokens; test_sandbox.py tests the isolation
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_the_base_is_asked_without_what_the_adapter_trained(tiny_run: TinyRun, t
     training = run.training.model_copy(update={"lora": lora})
     train_adapter(run.blocks, run.model, run.tokenizer, training, tmp_path / "adapter")
     base = completion_losses(load_quantized(run.model, describe_device()), run.examples["test"], 8, "base")
-    asked = EvaluationParameters(max_prompts=1, max_new_tokens=1, batch_size=8)
+    asked = EvaluationParameters(max_prompts=1, max_new_tokens=1, batch_size=8, sandbox=ANYWHERE)
     report = evaluate_adapter(run.examples["test"], run.model, tmp_path / "adapter", run.tokenizer, asked)
     loss = next(figure for figure in report.figures if "loss" in figure.name)
     assert loss.base == pytest.approx(sum(row.nats for row in base) / sum(row.tokens for row in base), abs=1e-6)
@@ -121,7 +123,7 @@ def test_shares(base: list[bool], tuned: list[bool], verdict: str) -> None:
 
 
 def test_report_compares_both_models_on_the_same_rows(tiny_run: TinyRun) -> None:
-    parameters = EvaluationParameters(max_prompts=4, max_new_tokens=8)
+    parameters = EvaluationParameters(max_prompts=4, max_new_tokens=8, sandbox=ANYWHERE)
     test = tiny_run.examples["test"]
     report = evaluate_adapter(test, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, parameters)
     assert [figure.name for figure in report.figures] == [
@@ -130,6 +132,7 @@ def test_report_compares_both_models_on_the_same_rows(tiny_run: TinyRun) -> None
         "stops",
         "parses",
         "only code",
+        "runs",
     ]
     assert report.figure("loss").verdict == "better"
     assert (report.loss_rows, report.answers, len(report.samples)) == (len(test), 4, 4)

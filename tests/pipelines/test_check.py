@@ -28,6 +28,9 @@ parameters:
     early_stopping: null
 """
 
+BY_MACHINE = ("packages", "sandbox")
+"""Checks whose outcome depends on what is installed, and on what the kernel allows."""
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -60,8 +63,8 @@ def outcomes(config: CheckedConfig) -> dict[str, Outcome]:
 
 def test_a_good_configuration_passes_each_check(project: Path) -> None:
     found = outcomes(finetune.check(Path("run.yaml")))
-    assert list(found) == ["config", "packages", "device", "data", "base model", "prompt", "disk space"]
-    assert [name for name, outcome in found.items() if not outcome.passed and name != "packages"] == []
+    assert list(found) == ["config", "packages", "device", "data", "base model", "prompt", "disk space", "sandbox"]
+    assert [name for name, outcome in found.items() if not outcome.passed and name not in BY_MACHINE] == []
     assert "4 of" in found["config"].message
     assert "rows.jsonl" in found["data"].message
     assert found["prompt"].message == "template notebook; an answer ends with </s>, padding is <pad>"
@@ -69,7 +72,7 @@ def test_a_good_configuration_passes_each_check(project: Path) -> None:
 
 def test_the_checks_are_numbered_and_the_values_have_origins(project: Path) -> None:
     lines = [" ".join(line.split()) for line in check().output.splitlines()]
-    assert lines[0].startswith("1/7 config ok run.yaml: 4 of")
+    assert lines[0].startswith("1/8 config ok run.yaml: 4 of")
     assert "training.lora.r: 8 # run.yaml:9" in lines
     assert "training.early_stopping: null # run.yaml:10" in lines
     assert "training.lora.dropout: 0.05 # default" in lines
@@ -81,9 +84,9 @@ def test_every_check_is_tried_although_others_fail(project: Path) -> None:
     lines = result.output.splitlines()
     assert result.exit_code == 1
     assert "Traceback" not in result.output
-    assert "1/7 config      failed: run.yaml:9: parameters.training.lora.r: 0 is impossible; " in lines[0]
+    assert "1/8 config      failed: run.yaml:9: parameters.training.lora.r: 0 is impossible; " in lines[0]
     assert "run.yaml:9: parameters.training.lora.rr: unknown key; did you mean 'r'?" in lines[1]
-    failed = [line.split("  ")[0][4:] for line in lines if line[1:3] == "/7" and "failed: " in line]
+    failed = [line.split("  ")[0][4:] for line in lines if line[1:3] == "/8" and "failed: " in line]
     assert {"config", "data", "base model", "prompt", "disk space"} <= set(failed)
     assert "none.jsonl" in result.output
     assert "nowhere" in result.output
@@ -100,6 +103,13 @@ def test_too_little_space_is_said_in_numbers(project: Path) -> None:
         found = outcomes(config)
     assert not found["disk space"].passed
     assert f"needs {1.5 * size / 1e9:.2f} GB" in found["disk space"].message
+
+
+def test_the_check_says_how_generated_code_would_run(project: Path) -> None:
+    off = check(("early_stopping: null", "early_stopping: null\n  evaluation: {sandbox: {execute: false}}"))
+    assert "8/8 sandbox     ok      generated code will not run" in off.output
+    risky = check(("{execute: false}", "{accept_risk: true}"))
+    assert "8/8 sandbox     ok      generated code runs " in risky.output
 
 
 def test_a_file_that_is_not_there_is_one_line(project: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from steps.errors import DeviceError
 from steps.evaluate.evaluate import evaluate_adapter
-from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
 from steps.quantize.device import Hardware, describe_device
@@ -87,7 +87,9 @@ def test_training_evaluation_and_merge(stored: Stored, tiny_run: TinyRun, tmp_pa
     losses = [point.loss for point in report.validation]
     assert losses[-1] < losses[0] - 0.05
     test = tiny_run.examples["test"]
-    few = EvaluationParameters(max_prompts=2, max_new_tokens=4, max_loss_rows=4)
+    few = EvaluationParameters(
+        max_prompts=2, max_new_tokens=4, max_loss_rows=4, sandbox=SandboxParameters(execute=False)
+    )
     figures = evaluate_adapter(test, stored.folder, adapter, tiny_run.tokenizer, few).figures
     loss = next(figure for figure in figures if figure.name == "loss")
     assert loss.tuned < loss.base

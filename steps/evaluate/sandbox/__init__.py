@@ -1,0 +1,1 @@
+"""Runs generated programs, and the tests of the data, where they can do no harm and cannot fake a result."""

@@ -1,0 +1,243 @@
+"""Runs one program with its tests in two sandboxes that can say plain values to each other, and gives the verdict.
+
+What protects the machine: new user, mount, process, network, IPC, host name and control group namespaces; a file
+system with Python's standard library, read-only, and 16 MiB of memory to write in; no environment, no capabilities, no
+new processes; limits on CPU, address space, threads, files and output; a filter of system calls; a wall clock.
+
+What protects the result: the answer's code and the tests run in different sandboxes. The tests call the answer's
+functions by messages and get values back; they compare them where the answer's code cannot reach, and the verdict
+comes from their process alone. The answer's process sees the arguments of the calls and nothing else of the tests.
+
+What can still be forged, and what cannot be seen:
+
+- "ran", the program's own end without tests, is what the answer's process says of itself; ``passed`` is not.
+- A test that only asks for truth (``assert f(1)``) is passed by any true value, as in plain Python.
+- A test that calls a helper which the reference solution defines gets the answer's helper of that name. Methods and
+  attributes of an object that the answer made are the answer's too; but whether such an object equals something is
+  never the answer's to say, so a test that compares two of them fails.
+- Answers that hold the expected values by heart pass, as everywhere.
+- A hole in the kernel is a hole here.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+from steps.errors import DeviceError
+from steps.evaluate.sandbox import child, namespaces
+from steps.evaluate.sandbox.bounds import OUTPUT_BYTES
+from steps.evaluate.sandbox.limits import Limits
+from steps.evaluate.sandbox.names import names_in
+from steps.evaluate.sandbox.verdict import Kind, Verdict
+
+ROOT = Path(__file__).resolve().parents[3]
+START = f"""
+import sys
+library = list(sys.path)
+sys.path.insert(0, {str(ROOT)!r})
+from {child.__name__} import main
+main(library)
+"""
+GRACE_SECONDS = 1.0  # for the last word of a process that has ended
+
+
+@dataclass(frozen=True)
+class Program:
+    """A generated program, the data's tests for it, and the data's own solution, which says what is tested."""
+
+    code: str
+    tests: tuple[str, ...] = ()
+    reference: str = ""
+
+
+@dataclass
+class _Side:
+    """One of the two sandboxes."""
+
+    process: subprocess.Popen[bytes]
+    said: bytes = b""
+    output: int = 0
+    status: int | None = None
+    cpu_seconds: float = 0.0
+
+    def stop(self) -> None:
+        """Its program ends when nobody holds this stream; so it does where this process dies."""
+        assert self.process.stdin is not None  # noqa: S101 - a pipe, as asked for
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+
+
+def run_program(program: Program, limits: Limits) -> Verdict:
+    """Run a program in its sandbox, and its tests in another.
+
+    Raises:
+        DeviceError: the kernel, or the container, does not let a process isolate itself.
+    """
+    with TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
+        to_tests, from_answer = os.pipe()
+        to_answer, from_tests = os.pipe()
+        verdict, from_judge = os.pipe()
+        mine = (to_tests, from_answer, to_answer, from_tests, from_judge)
+        sides: list[_Side] = []
+        names = names_in(program.tests, program.reference)
+        tests = {"tests": program.tests, "names": names.of_answer, "imports": names.imports, "modules": names.modules}
+        try:
+            for spec, descriptors in (
+                ({"code": program.code}, (to_answer, from_answer)),
+                (tests, (to_tests, from_tests, from_judge)),
+            ):
+                sides.append(_started(spec, descriptors, limits, folder))
+        finally:
+            for descriptor in mine:
+                os.close(descriptor)
+        try:
+            return _watched(sides[0], sides[1], verdict, limits)
+        finally:
+            os.close(verdict)
+            for side in sides:
+                _finished(side)
+
+
+def _started(spec: dict[str, Any], descriptors: tuple[int, ...], limits: Limits, folder: str) -> _Side:
+    process = subprocess.Popen(  # noqa: S603 - this interpreter and our own code
+        [sys.executable, "-I", "-S", "-c", START],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        env={},
+        cwd="/",
+    )
+    side = _Side(process)
+    order = {
+        **spec,
+        "descriptors": descriptors,
+        "isolated": limits.isolated,
+        "folder": folder,
+        "seconds": limits.seconds,
+        "memory_bytes": limits.memory_mib * 2**20,
+    }
+    _tell(side, order)
+    return side
+
+
+def _tell(side: _Side, message: dict[str, Any]) -> None:
+    assert side.process.stdin is not None  # noqa: S101 - a pipe, as asked for
+    try:
+        side.process.stdin.write(json.dumps(message).encode() + b"\n")
+        side.process.stdin.flush()
+    except BrokenPipeError:
+        pass  # it failed, and its standard error says why
+
+
+def _watched(answer: _Side, judge: _Side, verdict: int, limits: Limits) -> Verdict:
+    """Read all that the two say until there is a verdict, or a limit is passed."""
+    deadline = time.monotonic() + limits.seconds
+    judged, words = b"", dict[str, Any]()
+    with selectors.DefaultSelector() as selector:
+        selector.register(verdict, selectors.EVENT_READ, (judge, "verdict"))
+        for side in (answer, judge):
+            for stream, what in ((side.process.stdout, "output"), (side.process.stderr, "said")):
+                assert stream is not None  # noqa: S101 - a pipe, as asked for
+                selector.register(stream, selectors.EVENT_READ, (side, what))
+        while (left := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                side, what = key.data
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                if what == "verdict":
+                    judged += data
+                elif what == "output":
+                    side.output += len(data)
+                else:
+                    _heard(side, data)
+            words = _words(judged)
+            if max(answer.output, judge.output) > OUTPUT_BYTES:
+                return _verdict("output too large", f"more than {OUTPUT_BYTES // 1024} KiB", words, limits)
+            if _is_over(words, answer, judge):
+                return _from_words(words, answer, judge, limits)
+            if words.get("kind") == "gone":
+                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+    if "kind" in words:
+        return _from_words(words, answer, judge, limits)
+    return _verdict("timed out", f"{limits.seconds:g} s of wall time", words, limits)
+
+
+def _words(judged: bytes) -> dict[str, Any]:
+    """What the tests' process has said in whole lines."""
+    said: dict[str, Any] = {}
+    for line in judged.split(b"\n")[:-1]:
+        said |= json.loads(line)
+    return said
+
+
+def _is_over(words: dict[str, Any], answer: _Side, judge: _Side) -> bool:
+    """There is a verdict; or the answer's end, where the verdict is that it ended; or the end of the tests' process."""
+    if "kind" not in words:
+        return judge.status is not None
+    return answer.status is not None or words["kind"] != "gone"
+
+
+def _heard(side: _Side, data: bytes) -> None:
+    """What a sandbox says of itself on its way."""
+    side.said += data
+    while b"\n" in side.said:
+        line, _, side.said = side.said.partition(b"\n")
+        try:
+            message = json.loads(line)
+        except ValueError:  # a traceback of our own code
+            raise DeviceError(f"the sandbox failed: {(line + data).decode(errors='replace')[:2000]}") from None
+        if "left" in message:
+            try:
+                _tell(side, {"as_nobody": namespaces.map_users(side.process.pid)})
+            except OSError as error:
+                raise DeviceError(f"no isolation here: mapping users into a namespace: {error.strerror}") from error
+        elif "failed" in message:
+            raise DeviceError(f"no isolation here: {message['failed']}")
+        else:
+            side.status, side.cpu_seconds = message["status"], message["cpu_seconds"]
+
+
+def _from_words(words: dict[str, Any], answer: _Side, judge: _Side, limits: Limits) -> Verdict:
+    if words.get("kind", "gone") != "gone":
+        return _verdict(words["kind"], words["detail"], words, limits)
+    kind, detail = _how_it_ended(answer if answer.status is not None else judge, limits)
+    return _verdict(kind, f"{words.get('detail', '')} {detail}", words, limits)
+
+
+def _how_it_ended(side: _Side, limits: Limits) -> tuple[Kind, str]:
+    status = side.status
+    if status is None:
+        return "ended early", "left the conversation"
+    if status >= 0:
+        return "ended early", f"exit status {status}"
+    if -status == signal.SIGSYS:
+        return "forbidden call", ""
+    if -status in (signal.SIGKILL, signal.SIGXCPU):
+        if side.cpu_seconds > limits.seconds - 1:
+            return "timed out", f"{limits.seconds:g} s of CPU"
+        return "out of memory", "killed by the kernel"
+    return "exception", f"killed by {signal.Signals(-status).name}"
+
+
+def _verdict(kind: Kind, detail: str, words: dict[str, Any], limits: Limits) -> Verdict:
+    return Verdict(kind=kind, detail=" ".join(detail.split()), ran=words.get("ran", False), isolated=limits.isolated)
+
+
+def _finished(side: _Side) -> None:
+    """End it, and wait until it is gone."""
+    side.stop()
+    streams: list[IO[bytes] | None] = [side.process.stdout, side.process.stderr]
+    for stream in streams:
+        if stream is not None:
+            stream.close()
+    side.process.wait()
