@@ -51,6 +51,7 @@ def finetune(
         extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
     )
     adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
-    evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
+    evaluate_there = evaluate.with_options(extra={"folder": checkpoints.folder})  # of kept answers; not in the key
+    evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, evaluation)
     _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
     promote(evaluation_report, merge_report, promotion)

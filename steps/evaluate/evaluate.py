@@ -1,6 +1,7 @@
 """Base and tuned on the same prompts, in one process: first without, then with the adapter."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from steps.errors import DataError
 from steps.evaluate.generate import Answer, generate_answers
 from steps.evaluate.grade import GRADES, grade
 from steps.evaluate.inference import Side
+from steps.evaluate.kept import AnswerFile, KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport, Sample
@@ -29,6 +31,7 @@ def evaluate_adapter(
     adapter_folder: Path,
     tokenizer_folder: Path,
     evaluation: EvaluationParameters,
+    kept: KeptAnswers | None = None,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -38,6 +41,7 @@ def evaluate_adapter(
         adapter_folder: the adapter, PEFT layout.
         tokenizer_folder: the tokenizer.
         evaluation: how much is measured.
+        kept: where answers are written as they come, and found again; by default nowhere.
 
     Raises:
         DataError: there is no test row.
@@ -60,7 +64,8 @@ def evaluate_adapter(
     def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
         size = evaluation.batch_size
         losses.append(completion_losses(model, measured, size, side))
-        answers.append(generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, size, side))
+        with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
+            answers.append(generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, size, side, file))
 
     base = load_quantized(model_folder, device)
     ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
