@@ -8,10 +8,6 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from steps.page import Page, Section, Table, render
 
 
-def _nothing() -> None:
-    return
-
-
 class Report(BaseModel):
     """Plain values that a step found out.
 
@@ -20,7 +16,7 @@ class Report(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    _when_stored: Callable[[], object] = PrivateAttr(default=_nothing)
+    _when_stored: Callable[[], object] | None = PrivateAttr(default=None)
 
     def when_stored(self, call: Callable[[], object]) -> None:
         """Have ``call`` made once the artifact store has the report: only then may what made it go."""
@@ -28,7 +24,8 @@ class Report(BaseModel):
 
     def stored(self) -> None:
         """The artifact store has the report."""
-        self._when_stored()
+        if self._when_stored is not None:
+            self._when_stored()
 
     def metadata(self) -> dict[str, str | int | float | bool]:
         """The numbers that a person compares across runs; ZenML shows them beside the artifact."""

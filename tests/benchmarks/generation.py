@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the model is made, and found the next time")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=16, help="rows, as parameters.evaluation.batch_size")
-    parser.add_argument("--tokens", type=int, default=48, help="new tokens of an answer at most")
+    parser.add_argument("--tokens", type=int, default=24, help="new tokens of an answer at most")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="*", help="names of sides; by default all that the device has")
     arguments = parser.parse_args()
@@ -144,7 +144,7 @@ def measure(path: Path, prompts: list[list[int]], arguments: argparse.Namespace)
     from steps.quantize.load import load_quantized
 
     device = describe_device()
-    model = load_quantized(path, device).eval()
+    model = load_quantized(path, device)
     free = Decoding(-1, 0, arguments.tokens, arguments.batch_size)
     end = ending(timed(partial(ours, model, prompts, free))[0])
     decoding = Decoding(end, 0, arguments.tokens, arguments.batch_size)

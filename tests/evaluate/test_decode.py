@@ -22,7 +22,7 @@ its steps (8 bits), in float32 by some hundred."""
 
 def model_of(run: TinyRun, precision: str) -> PeftModel:
     model = load_quantized(run.model, describe_device(precision))
-    return PeftModel.from_pretrained(model, str(run.adapter)).eval()
+    return PeftModel.from_pretrained(model, str(run.adapter))
 
 
 def mistral() -> PreTrainedModel:
@@ -37,13 +37,13 @@ def mistral() -> PreTrainedModel:
         num_key_value_heads=2,
         sliding_window=8,
     )
-    return MistralForCausalLM(config).eval()
+    return MistralForCausalLM(config)
 
 
 def mamba() -> PreTrainedModel:
     """Keeps a state instead of keys and values."""
     torch.manual_seed(0)
-    return MambaForCausalLM(MambaConfig(vocab_size=400, hidden_size=32, num_hidden_layers=2, state_size=4)).eval()
+    return MambaForCausalLM(MambaConfig(vocab_size=400, hidden_size=32, num_hidden_layers=2, state_size=4))
 
 
 def prompts_of(count: int = 19) -> list[list[int]]:
