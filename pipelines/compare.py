@@ -62,7 +62,7 @@ def compared(evaluations: Sequence[Evaluated]) -> list[list[str]]:
     """Rows under :data:`COLUMNS`: each figure of each evaluation, equal figures below each other."""
     return [
         [
-            f"{one.name} ({one.unit})" if one.unit else one.name,
+            f"{name} ({one.unit})" if one.unit else name,
             str(evaluated.number),
             one.show(one.base),
             one.show(one.tuned),
@@ -136,11 +136,17 @@ def _intervals(having: "Sequence[tuple[Evaluated, Figure]]") -> str:
 
 
 def _figure_names(evaluations: Sequence[Evaluated]) -> list[str]:
-    return list(dict.fromkeys(figure.name for one in evaluations for figure in one.report.figures))
+    return list(dict.fromkeys(name for one in evaluations for name in _figures(one.report)))
+
+
+def _figures(report: "EvaluationReport") -> "dict[str, Figure]":
+    """Those of the test rows, then those of each set under its name."""
+    own = {figure.name: figure for figure in report.figures}
+    return own | {f"{one.name}: {figure.name}": figure for one in report.sets for figure in one.figures}
 
 
 def _having(evaluations: Sequence[Evaluated], name: str) -> "list[tuple[Evaluated, Figure]]":
-    return [(one, figure) for one in evaluations for figure in one.report.figures if figure.name == name]
+    return [(one, figures[name]) for one in evaluations if name in (figures := _figures(one.report))]
 
 
 def _asked(report: "EvaluationReport") -> tuple[object, ...]:

@@ -14,15 +14,19 @@ from steps.evaluate.inference import Side
 from steps.evaluate.kept import AnswerFile, KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
-from steps.evaluate.report import EvaluationReport, Sample
+from steps.evaluate.report import EvaluationReport, Sample, SetReport
+from steps.evaluate.sets import read_set
 from steps.evaluate.statistics import compare_losses, compare_shares
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
+from steps.resolve.locks import DataLock
 from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+SIDES: tuple[Side, Side] = ("base", "tuned")
 
 
 def evaluate_adapter(
@@ -32,6 +36,7 @@ def evaluate_adapter(
     tokenizer_folder: Path,
     evaluation: EvaluationParameters,
     kept: KeptAnswers | None = None,
+    sets: DataLock | None = None,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -42,9 +47,10 @@ def evaluate_adapter(
         tokenizer_folder: the tokenizer.
         evaluation: how much is measured.
         kept: where answers are written as they come, and found again; by default nowhere.
+        sets: the files of ``evaluation.sets``, in their order.
 
     Raises:
-        DataError: there is no test row.
+        DataError: there is no test row, or a set cannot be read.
     """
     from peft import PeftModel
 
@@ -56,20 +62,52 @@ def evaluate_adapter(
     start = time.monotonic()
     device = describe_device()
     tokenizer = load_tokenizer(tokenizer_folder)
-    measured = test.select(range(min(evaluation.max_loss_rows, len(test))))
-    asked = test.select(range(min(evaluation.max_prompts, len(test))))
-    losses: list[list[RowLoss]] = []
-    answers: list[list[Answer]] = []
+    locks = sets.sources if sets else []
+    benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
+    measured = [test.select(range(min(evaluation.max_loss_rows, len(test)))), *benchmarks]
+    asked = [test.select(range(min(evaluation.max_prompts, len(test)))), *benchmarks]
+    losses: dict[Side, list[list[RowLoss]]] = {}
+    answers: dict[Side, list[list[Answer]]] = {}
 
     def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
         size = evaluation.batch_size
-        losses.append(completion_losses(model, measured, size, side))
+        losses[side] = [completion_losses(model, rows, size, side) for rows in measured]
         with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
-            answers.append(generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, size, side, file))
+            answers[side] = [
+                generate_answers(model, tokenizer, rows, evaluation.max_new_tokens, size, side, file) for rows in asked
+            ]
 
     base = load_quantized(model_folder, device)
     ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
     ask(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
+    own, *others = (
+        _compared(
+            name, asked[at], [losses[side][at] for side in SIDES], [answers[side][at] for side in SIDES], evaluation
+        )
+        for at, name in enumerate(["test", *(one.name for one in evaluation.sets)])
+    )
+    return EvaluationReport(
+        figures=own.figures,
+        samples=own.samples,
+        loss_rows=len(measured[0]),
+        loss_tokens=own.loss_tokens,
+        answers=len(asked[0]),
+        confidence=evaluation.confidence,
+        max_new_tokens=evaluation.max_new_tokens,
+        device=device.reason,
+        seconds=time.monotonic() - start,
+        sets=tuple(others),
+    )
+
+
+def _compared(
+    name: str,
+    asked: Dataset,
+    losses: list[list[RowLoss]],
+    answers: list[list[Answer]],
+    evaluation: EvaluationParameters,
+) -> SetReport:
+    """The figures of one set of rows; losses and answers are base's, then tuned's."""
     base_grades, tuned_grades = ([grade(answer) for answer in side] for side in answers)
     shares = [
         compare_shares(
@@ -80,16 +118,11 @@ def evaluate_adapter(
         )
         for name in GRADES
     ]
-    return EvaluationReport(
+    return SetReport(
+        name=name,
         figures=[*compare_losses(losses[0], losses[1], evaluation.confidence), *shares],
         samples=_samples(asked, answers, base_grades, tuned_grades),
-        loss_rows=len(measured),
         loss_tokens=sum(row.tokens for row in losses[0]),
-        answers=len(asked),
-        confidence=evaluation.confidence,
-        max_new_tokens=evaluation.max_new_tokens,
-        device=device.reason,
-        seconds=time.monotonic() - start,
     )
 
 

@@ -26,15 +26,19 @@ def draw(report: EvaluationReport) -> Page:
             for figure in report.figures
         ],
         sections=[
-            Section("Figures", table=_table(report)),
+            Section("Figures", table=_table(report.figures, report.confidence)),
+            *(
+                Section(f"Set {one.name}: {len(one.samples)} problems", table=_table(one.figures, report.confidence))
+                for one in report.sets
+            ),
             *(_sample(number, sample) for number, sample in enumerate(shown, 1)),
         ],
     )
 
 
-def _table(report: EvaluationReport) -> Table:
-    columns = ["figure", "base", "tuned", "difference", f"{report.confidence:.0%} interval", "verdict"]
-    return Table(columns, [_row(figure) for figure in report.figures])
+def _table(figures: list[Figure], confidence: float) -> Table:
+    columns = ["figure", "base", "tuned", "difference", f"{confidence:.0%} interval", "verdict"]
+    return Table(columns, [_row(figure) for figure in figures])
 
 
 def _row(figure: Figure) -> list[str]:

@@ -44,8 +44,17 @@ class Sample(BaseModel):
     tuned_grades: dict[str, bool]
 
 
+class SetReport(BaseModel):
+    """The figures of one evaluation set."""
+
+    name: str
+    figures: list[Figure]
+    samples: list[Sample]
+    loss_tokens: int
+
+
 class EvaluationReport(Report):
-    """Loss on completions, and grades of greedy answers, for base and tuned."""
+    """Loss on completions, and grades of greedy answers, for base and tuned; the figures are the test rows'."""
 
     figures: list[Figure]
     samples: list[Sample]
@@ -56,18 +65,21 @@ class EvaluationReport(Report):
     max_new_tokens: int
     device: str
     seconds: float
+    sets: tuple[SetReport, ...] = ()
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
         return next(figure for figure in self.figures if figure.name == name)
 
     def metadata(self) -> dict[str, str | int | float | bool]:
-        """Every figure of base and tuned."""
+        """Every figure of base and tuned, those of sets under their names."""
         values: dict[str, str | int | float | bool] = {}
-        for figure in self.figures:
+        named = [(figure.name, figure) for figure in self.figures]
+        named += [(f"{one.name} {figure.name}", figure) for one in self.sets for figure in one.figures]
+        for name, figure in named:
             for model, value in (("base", figure.base), ("tuned", figure.tuned)):
                 if math.isfinite(value):
-                    values[f"{model}_{figure.name.replace(' ', '_')}"] = round(value, 4)
+                    values[f"{model}_{name.replace(' ', '_')}"] = round(value, 4)
         return values
 
     def decisive_json(self) -> str:

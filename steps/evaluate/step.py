@@ -11,6 +11,7 @@ from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
+from steps.resolve.locks import DataLock
 
 
 def decided_by() -> str:
@@ -29,6 +30,7 @@ def evaluate(
     quantized_model: QuantizedModel,
     adapter: Adapter,
     tokenizer: TokenizerFiles,
+    benchmark_lock: DataLock,
     evaluation: EvaluationParameters,
 ) -> Annotated[EvaluationReport, "evaluation_report"]:
     """Measure loss and generated answers of the base and of the tuned model on the same test rows.
@@ -41,6 +43,6 @@ def evaluate(
     folders = (quantized_model.path, adapter.path, tokenizer.path)
     folder = get_step_context().step_run.config.extra["folder"]
     kept = kept_answers(folder, *folders, evaluation.max_new_tokens)
-    report = evaluate_adapter(examples["test"], *folders, evaluation, kept)
+    report = evaluate_adapter(examples["test"], *folders, evaluation, kept, benchmark_lock)
     report.when_stored(kept.forget_tuned)
     return report

@@ -26,8 +26,6 @@ def test_the_promoted_model_answers(first_run: PipelineRunResponse, workplace: W
     merged = files_of(first_run, "merge", "merged_model")
     by_folder = qlora("generate", "Write a function.", "--model", str(merged), "--max-new-tokens", "40")
     assert by_folder.stdout == promoted.stdout
-    assert promoted.stdout.strip()
-    assert "(cut after 40 tokens" in promoted.stderr
     adapter = files_of(first_run, "train", "adapter")
     assert qlora("generate", "Write a function.", "--model", str(adapter), "--max-new-tokens", "40").exit_code == 0
 
