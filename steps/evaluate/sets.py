@@ -91,10 +91,10 @@ def problem_of(fields: Mapping[str, Any], where: str) -> Problem:
         prompt, name = _text(fields, "prompt", where), _text(fields, "entry_point", where)
         return Problem(
             task_id=task_id,
-            instruction=f"Complete this Python function.\n\n{prompt.rstrip()}",
-            reference=f"{prompt}{_text(fields, 'canonical_solution', where)}".rstrip(),
+            instruction=f"Complete this Python function.\n\n{prompt.strip()}",
+            reference=f"{prompt}{_text(fields, 'canonical_solution', where)}".strip(),
             tests=(f"{_text(fields, 'test', where)}\n\ncheck({name})\n",),
-            prefix=prompt.rstrip(),
+            prefix=prompt.strip(),
             entry_point=name,
         )
     question = _text(fields, "text" if "text" in fields else "prompt", where)

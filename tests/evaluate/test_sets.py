@@ -17,7 +17,7 @@ from tests.tiny_run import TinyRun
 
 HUMAN_EVAL: dict[str, Any] = {
     "task_id": "HumanEval/0",
-    "prompt": 'def add_3(value):\n    """Add 3.\n    """\n',
+    "prompt": '\n\ndef add_3(value):\n    """Add 3.\n    """\n',
     "entry_point": "add_3",
     "canonical_solution": "    return value + 3\n",
     "test": "def check(candidate):\n    assert candidate(1) == 4\n",
