@@ -27,6 +27,7 @@ class ReportMaterializer(BaseMaterializer):
         path = os.path.join(self.uri, VALUES)
         with saving(self.uri, self.artifact_store), self.artifact_store.open(path, "w") as stream:
             json.dump(values, stream, indent=1)  # unlike pydantic's own JSON, it keeps an infinite bound
+        data.stored()
 
     def load(self, data_type: type[Any]) -> Any:
         """The report, validated against its model."""

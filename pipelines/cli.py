@@ -102,3 +102,50 @@ def preview(path: Path, count: int) -> None:
         config.require()
         for line in preview(config, count):
             click.echo(line)
+
+
+@main.command()
+@click.argument("instruction")
+@click.option(
+    "--model",
+    default="production",
+    show_default=True,
+    help="A stage of ZenML's model registry (production, staging, latest), or the folder of a merged model or adapter.",
+)
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Configuration that names the model of the registry.",
+)
+@click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+def generate(instruction: str, model: str, path: Path | None, max_new_tokens: int) -> None:
+    """Answer an INSTRUCTION with a tuned model, word by word; Ctrl-C ends it."""
+    quiet_console()
+    from pipelines.generate import generate
+    from pipelines.strict import plain_errors
+
+    with plain_errors():
+        try:
+            generate(instruction, model, path, max_new_tokens)
+        except KeyboardInterrupt:
+            click.echo()
+            raise SystemExit(130) from None
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="RUN RUN [...]")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+def compare(names: tuple[str, ...], html: Path | None) -> None:
+    """Show the evaluations of runs side by side: names or ids of runs, or MODEL:NUMBER, MODEL:production."""
+    quiet_console()
+    from pipelines.compare import draw, evaluations_of, shown
+    from pipelines.strict import plain_errors
+    from steps.page import render
+
+    with plain_errors():
+        evaluations = evaluations_of(names)
+        click.echo(shown(evaluations), nl=False)
+        if html is not None:
+            html.write_text(render(draw(evaluations)), encoding="utf-8")

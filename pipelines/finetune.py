@@ -3,6 +3,7 @@
 from pipelines.strict import strict_pipeline
 from pipelines.tracking import active_tracker
 from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.sets import set_sources
 from steps.evaluate.step import evaluate
 from steps.format.params import PromptParameters
 from steps.format.step import format as format_step
@@ -40,8 +41,8 @@ def finetune(
     promotion: PromotionParameters = PromotionParameters(),
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
-    data_lock, model_lock, tokenizer_lock, evaluation_lock, previous_rows, _ = resolve(
-        data, base_model, splits.contamination.against
+    data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, _ = resolve(
+        data, base_model, splits.contamination.against, set_sources(evaluation)
     )
     raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
     rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)
@@ -52,6 +53,7 @@ def finetune(
         extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
     )
     adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
-    evaluation_report = evaluate(examples, quantized_model, adapter, tokenizer, evaluation)
+    evaluate_there = evaluate.with_options(extra={"folder": checkpoints.folder})  # of kept answers; not in the key
+    evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, benchmark_lock, evaluation)
     _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
     promote(evaluation_report, merge_report, promotion)

@@ -115,12 +115,15 @@ def _device(subject: Subject) -> str:
 
 
 def _data(subject: Subject) -> str:
+    from steps.evaluate.sets import set_sources
     from steps.resolve.data import lock_data
-    from steps.resolve.evaluation_sets import lock_evaluation_sets
+    from steps.resolve.evaluation_sets import BENCHMARKS_KEY, lock_evaluation_sets
 
     lock = lock_data(subject.config.valid("data", DataParameters))
     splits = subject.config.valid("splits", SplitParameters)
+    benchmarks = set_sources(subject.config.valid("evaluation", EvaluationParameters))
     sources = [*lock.sources, *lock_evaluation_sets(splits.contamination.against).sources]
+    sources += lock_evaluation_sets(benchmarks, BENCHMARKS_KEY).sources
     return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in sources)
 
 

@@ -53,6 +53,14 @@ class Progress:
         else:
             print(_fitted(self.name, done / self.total, text), flush=True)
 
+    def say(self, text: str) -> None:
+        """Print a line of its own; on a terminal the progress line stays below it."""
+        if self.terminal and self.line:
+            _draw("")
+        print(text, flush=True)
+        if self.terminal and self.line:
+            _draw(self.line)
+
 
 def _draw(line: str) -> None:
     """Replace the terminal's line; past ``sys.stdout.write``, from which ZenML would log every drawing."""

@@ -1,8 +1,9 @@
 """What every report and record shares: plain values, saved as JSON, shown as one self-contained page."""
 
 import importlib.util
+from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from steps.page import Page, Section, Table, render
 
@@ -14,6 +15,17 @@ class Report(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    _when_stored: Callable[[], object] | None = PrivateAttr(default=None)
+
+    def when_stored(self, call: Callable[[], object]) -> None:
+        """Have ``call`` made once the artifact store has the report: only then may what made it go."""
+        self._when_stored = call
+
+    def stored(self) -> None:
+        """The artifact store has the report."""
+        if self._when_stored is not None:
+            self._when_stored()
 
     def metadata(self) -> dict[str, str | int | float | bool]:
         """The numbers that a person compares across runs; ZenML shows them beside the artifact."""

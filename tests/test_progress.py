@@ -55,6 +55,15 @@ def test_lines_become_rarer(
     assert len(capsys.readouterr().out.splitlines()) in (expected, expected + 1)
 
 
+def test_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("train", 2) as progress:
+        progress.say("before")
+        progress.advance(2)
+        progress.say("after")
+    said = capsys.readouterr().out.splitlines()
+    assert (said[0], said[-1], len(said)) == ("before", "after", 3)
+
+
 def on_terminal(columns: int) -> str:
     """What a terminal of so many columns gets."""
     ours, theirs = pty.openpty()

@@ -1,28 +1,32 @@
 """Base and tuned on the same prompts, in one process: first without, then with the adapter."""
 
 import time
-from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
 from steps.errors import DataError
-from steps.evaluate.execute import PASSES, RUNS, Execution, execute, limits_here
+from steps.evaluate.compare import Asked, compared
+from steps.evaluate.execute import limits_here
 from steps.evaluate.generate import Answer, generate_answers
-from steps.evaluate.grade import GRADES, grade
 from steps.evaluate.inference import Side
+from steps.evaluate.kept import AnswerFile, KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
-from steps.evaluate.report import EvaluationReport, Figure, Sample, Verdicts
-from steps.evaluate.statistics import compare_losses, compare_shares
+from steps.evaluate.report import EvaluationReport
+from steps.evaluate.sets import read_set
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
+from steps.resolve.locks import DataLock
 from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+SIDES: tuple[Side, Side] = ("base", "tuned")
 
 
 def evaluate_adapter(
@@ -31,6 +35,8 @@ def evaluate_adapter(
     adapter_folder: Path,
     tokenizer_folder: Path,
     evaluation: EvaluationParameters,
+    kept: KeptAnswers | None = None,
+    sets: DataLock | None = None,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -40,9 +46,11 @@ def evaluate_adapter(
         adapter_folder: the adapter, PEFT layout.
         tokenizer_folder: the tokenizer.
         evaluation: how much is measured.
+        kept: where answers are written as they come, and found again; by default nowhere.
+        sets: the files of ``evaluation.sets``, in their order.
 
     Raises:
-        DataError: there is no test row.
+        DataError: there is no test row, or a set cannot be read.
         DeviceError: generated code cannot be isolated here.
     """
     from peft import PeftModel
@@ -56,99 +64,42 @@ def evaluate_adapter(
     limits = limits_here(evaluation.sandbox)
     device = describe_device()
     tokenizer = load_tokenizer(tokenizer_folder)
-    measured = test.select(range(min(evaluation.max_loss_rows, len(test))))
-    asked = test.select(range(min(evaluation.max_prompts, len(test))))
-    losses: list[list[RowLoss]] = []
-    answers: list[list[Answer]] = []
+    locks = sets.sources if sets else []
+    benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
+    measured = [test.select(range(min(evaluation.max_loss_rows, len(test)))), *benchmarks]
+    asked = [test.select(range(min(evaluation.max_prompts, len(test)))), *benchmarks]
+    losses: dict[Side, list[list[RowLoss]]] = {}
+    answers: dict[Side, list[list[Answer]]] = {}
 
     def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
         size = evaluation.batch_size
-        losses.append(completion_losses(model, measured, size, side))
-        answers.append(generate_answers(model, tokenizer, asked, evaluation.max_new_tokens, size, side))
+        losses[side] = [completion_losses(model, rows, size, side) for rows in measured]
+        with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
+            answers[side] = [
+                generate_answers(model, tokenizer, rows, evaluation.max_new_tokens, size, side, file) for rows in asked
+            ]
 
     base = load_quantized(model_folder, device)
     ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
     ask(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
-    base_grades, tuned_grades = ([grade(answer) for answer in side] for side in answers)
-    execution = execute(asked, [[answer.text for answer in side] for side in answers], limits) if limits else None
-    shares = _shares(base_grades, tuned_grades, execution, evaluation.confidence)
+    own, *others = (
+        compared(
+            Asked(name, asked[at], [losses[side][at] for side in SIDES], [answers[side][at] for side in SIDES]),
+            evaluation.confidence,
+            limits,
+        )
+        for at, name in enumerate(["test", *(one.name for one in evaluation.sets)])
+    )
     return EvaluationReport(
-        figures=[*compare_losses(losses[0], losses[1], evaluation.confidence), *shares],
-        samples=_samples(asked, answers, base_grades, tuned_grades, execution),
-        verdicts=_verdicts(asked, execution),
-        loss_rows=len(measured),
-        loss_tokens=sum(row.tokens for row in losses[0]),
-        answers=len(asked),
+        figures=own.figures,
+        samples=own.samples,
+        verdicts=own.verdicts,
+        loss_rows=len(measured[0]),
+        loss_tokens=own.loss_tokens,
+        answers=len(asked[0]),
         confidence=evaluation.confidence,
         max_new_tokens=evaluation.max_new_tokens,
         device=device.reason,
         seconds=time.monotonic() - start,
+        sets=tuple(others),
     )
-
-
-def _shares(
-    base: list[dict[str, bool]], tuned: list[dict[str, bool]], execution: Execution | None, confidence: float
-) -> list[Figure]:
-    """A figure for every grade, over the rows that have it; the grades of running are added to the others."""
-    names = [*GRADES]
-    if execution is not None:
-        for grades, verdicts in zip((base, tuned), execution.sides, strict=True):
-            for one, verdict in zip(grades, verdicts, strict=True):
-                one[RUNS] = verdict.ran
-            for index in execution.tested:
-                grades[index][PASSES] = verdicts[index].passed
-        names += [RUNS, PASSES] if execution.tested else [RUNS]
-    pairs = list(zip(base, tuned, strict=True))
-    return [
-        compare_shares(
-            name,
-            [one[name] for one, _ in pairs if name in one],
-            [other[name] for _, other in pairs if name in other],
-            confidence,
-        )
-        for name in names
-    ]
-
-
-def _verdicts(asked: Dataset, execution: Execution | None) -> Verdicts | None:
-    if execution is None:
-        return None
-    references = list(zip(asked["row_id"], execution.references, strict=True))
-    base, tuned = (dict(Counter(verdict.kind for verdict in side).most_common()) for side in execution.sides)
-    return Verdicts(
-        isolated=execution.isolated,
-        programs=sum(map(len, execution.sides)),
-        with_tests=sum(verdict is not None for _, verdict in references),
-        tested=len(execution.tested),
-        untested=[
-            (row_id, f"{verdict.kind}: {verdict.detail}")
-            for row_id, verdict in references
-            if verdict is not None and not verdict.passed
-        ],
-        base={str(kind): count for kind, count in base.items()},
-        tuned={str(kind): count for kind, count in tuned.items()},
-    )
-
-
-def _samples(
-    asked: Dataset,
-    answers: list[list[Answer]],
-    base: list[dict[str, bool]],
-    tuned: list[dict[str, bool]],
-    execution: Execution | None,
-) -> list[Sample]:
-    verdicts = execution.sides if execution else [[None] * len(asked)] * 2
-    return [
-        Sample(
-            row_id=row["row_id"],
-            instruction=row["instruction"],
-            reference=row["completion"],
-            base_answer=answers[0][index].text,
-            tuned_answer=answers[1][index].text,
-            base_grades=base[index],
-            tuned_grades=tuned[index],
-            base_verdict=verdicts[0][index],
-            tuned_verdict=verdicts[1][index],
-        )
-        for index, row in enumerate(asked)
-    ]

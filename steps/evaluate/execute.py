@@ -54,11 +54,16 @@ def execute(rows: Dataset, sides: Sequence[Sequence[str]], limits: Limits) -> Ex
     the module round it, and a test that nothing can pass says nothing about a model.
 
     Args:
-        rows: columns ``completion`` and ``tests``.
+        rows: columns ``completion`` and ``tests``; of evaluation sets also ``test_setup``, what stands
+            before each test.
         sides: for each model, its answers in the order of the rows.
         limits: of each program.
     """
-    tests = [tuple(row_tests) for row_tests in rows["tests"]]
+    setups = list(rows["test_setup"]) if "test_setup" in rows.column_names else [""] * len(rows)
+    tests = [
+        tuple(f"{setup}\n{test}" if setup else test for test in row_tests)
+        for setup, row_tests in zip(setups, rows["tests"], strict=True)
+    ]
     references = list(rows["completion"])
     known = [index for index, row_tests in enumerate(tests) if row_tests]
     own = [Program(references[index], tests[index], references[index]) for index in known]

@@ -1,15 +1,26 @@
-"""Greedy answers in batches."""
+"""Greedy answers to every prompt: those of an interrupted evaluation are taken up, samples are shown meanwhile."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.evaluate.decode import Decoding, decode
 from steps.evaluate.inference import Side, inference
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from steps.evaluate.kept import AnswerFile
+
+SAMPLE_SECONDS = 20.0
+"""Between two answers that are shown while the others are being written; the first one is always shown."""
+
+SHOWN_WORDS = 8
+SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -28,62 +39,61 @@ def generate_answers(
     max_new_tokens: int,
     batch_size: int,
     side: Side,
+    kept: "AnswerFile | None" = None,
 ) -> list[Answer]:
     """Greedy answers to every row's prompt, in the order of ``examples``.
-
-    Prompts are sorted by length and padded on the left; decoding stops a row at the end token.
 
     Args:
         model: the model of that side.
         tokenizer: the trained tokenizer.
-        examples: column ``prompt_ids``.
+        examples: columns ``prompt_ids`` and ``instruction``; where there is a ``prefix``, whose tokens end
+            ``prompt_ids``, an answer begins with it.
         max_new_tokens: tokens after which an answer is cut.
         batch_size: prompts answered together.
         side: which model it is, for the progress line.
+        kept: answers that are there already, and where new ones are written as they come.
     """
+    prompts: list[list[int]] = examples["prompt_ids"][:]
+    prefixes: Sequence[str] = examples["prefix"][:] if "prefix" in examples.column_names else [""] * len(prompts)
+    found = {index: answer for index, ids in enumerate(prompts) if kept and (answer := kept.get(ids))}
+    missing = [index for index in range(len(prompts)) if index not in found]
+    if found:
+        print(f"  answers, {side}: {len(found)} of {len(prompts)} are there from before", flush=True)
+    decoding = Decoding(int(tokenizer.eos_token_id), int(tokenizer.pad_token_id), max_new_tokens, batch_size)
+    total, written, shown = max_new_tokens * len(missing), 0, float("-inf")
+    with inference(model, "tokens", total, side) as progress:
 
-    order = sorted(range(len(examples)), key=lambda index: len(examples[index]["prompt_ids"]))
-    answers: dict[int, Answer] = {}
-    with inference(model, "answers", len(order), side) as progress:
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            prompts = [examples[index]["prompt_ids"] for index in indices]
-            for index, answer in zip(indices, _generate(model, tokenizer, prompts, max_new_tokens), strict=True):
-                answers[index] = answer
-            progress.advance(start + len(indices))
-    return [answers[index] for index in range(len(examples))]
+        def advance(tokens: int) -> None:
+            nonlocal written
+            written += tokens
+            if written < total or len(found) == len(prompts):
+                progress.advance(written, f"{len(found)} of {len(prompts)} answered")
 
-
-def _generate(
-    model: "PreTrainedModel | PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: list[list[int]],
-    max_new_tokens: int,
-) -> list[Answer]:
-    import torch
-
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), int(tokenizer.pad_token_id), dtype=torch.long)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for index, prompt in enumerate(prompts):
-        ids[index, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[index, longest - len(prompt) :] = 1
-    output = model.generate(  # type: ignore[operator]  # PreTrainedModel's types leave the mixin out
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return [_answer(tokens, tokenizer) for tokens in output[:, longest:].tolist()]
+        for position, tokens in decode(model, [prompts[index] for index in missing], decoding, advance):
+            index = missing[position]
+            found[index] = answer_of(tokens, tokenizer, prefixes[index])
+            if kept:
+                kept.add(prompts[index], found[index])
+            advance(max_new_tokens - len(tokens))  # what it did not need counts as done
+            if time.monotonic() - shown > SAMPLE_SECONDS:
+                shown = time.monotonic()
+                progress.say(_sample(examples[index]["instruction"], found[index]))
+    return [found[index] for index in range(len(prompts))]
 
 
-def _answer(tokens: list[int], tokenizer: "PreTrainedTokenizerBase") -> Answer:
-    stopped = tokenizer.eos_token_id in tokens
-    kept = tokens[: tokens.index(tokenizer.eos_token_id)] if stopped else tokens
-    # Some templates, Llama-2's for one, put a space before an answer: it belongs to the format, not to the code.
-    text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
-    return Answer(text=text, stopped=stopped, tokens=len(kept))
+def answer_of(tokens: list[int], tokenizer: "PreTrainedTokenizerBase", prefix: str = "") -> Answer:
+    """The answer that the tokens spell, without the end token.
+
+    Some templates, Llama-2's for one, put a space before an answer: it belongs to the format, not to the code.
+    """
+    stopped = tokens[-1] == tokenizer.eos_token_id
+    kept = tokens[:-1] if stopped else tokens
+    text = str(tokenizer.decode(kept, skip_special_tokens=True))
+    return Answer(text=prefix + text.rstrip() if prefix else text.strip(), stopped=stopped, tokens=len(kept))
+
+
+def _sample(instruction: str, answer: Answer) -> str:
+    asked = instruction.split()
+    question = " ".join(asked[:SHOWN_WORDS]) + (" ..." if len(asked) > SHOWN_WORDS else "")
+    first = answer.text.partition("\n")[0]
+    return f"    {question[:SHOWN_CHARACTERS]} -> {first[:SHOWN_CHARACTERS] or '(nothing)'}"

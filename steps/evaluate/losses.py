@@ -1,16 +1,22 @@
 """Completion loss, row by row."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from datasets import Dataset
 
 from steps.evaluate.inference import Side, inference
+from steps.rows import list_lengths
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+BATCH_TOKENS = 4096
+"""Tokens of a forward pass, padding included: their logits are its memory, 1 GB for a vocabulary of 128,000."""
 
 
 @dataclass(frozen=True)
@@ -26,45 +32,46 @@ def completion_losses(
 ) -> list[RowLoss]:
     """Loss of every row's completion tokens, the end token included, in the order of ``examples``.
 
-    Rows are sorted by length and padded on the right; logits become float32 one row at a time, so memory does not
-    grow with the number of rows.
+    Of each batch's logits two numbers a row are kept, so memory does not grow with the number of rows.
 
     Args:
         model: the model of that side.
         examples: columns ``prompt_ids`` and ``completion_ids``.
-        batch_size: rows of one forward pass.
+        batch_size: most rows of one forward pass; long rows share one with fewer others.
         side: which model it is, for the progress line.
     """
-
-    order = sorted(range(len(examples)), key=lambda index: _length(examples[index]))
+    lengths: list[int] = list_lengths(examples, "prompt_ids", "completion_ids").tolist()
     losses: dict[int, RowLoss] = {}
-    with inference(model, "loss", len(order), side) as progress:
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
+    with inference(model, "loss", len(lengths), side) as progress:
+        for indices in _batches(lengths, batch_size):
             rows = [examples[index] for index in indices]
-            logits = _logits(model, rows)
-            for position, (index, row) in enumerate(zip(indices, rows, strict=True)):
-                losses[index] = _row_loss(logits[position], row)
-            progress.advance(start + len(indices))
-    return [losses[index] for index in range(len(examples))]
+            losses.update(zip(indices, _row_losses(model, rows), strict=True))
+            progress.advance(len(losses))
+    return [losses[index] for index in range(len(lengths))]
 
 
-def _length(row: dict[str, list[int]]) -> int:
-    return len(row["prompt_ids"]) + len(row["completion_ids"])
+def _batches(lengths: list[int], batch_size: int) -> Iterator[list[int]]:
+    """Rows of like length, longest first, at most ``batch_size`` and :data:`BATCH_TOKENS` together."""
+    order = np.argsort([-length for length in lengths], kind="stable").tolist()
+    while order:
+        count = min(batch_size, max(1, BATCH_TOKENS // lengths[order[0]]))
+        yield order[:count]
+        order = order[count:]
 
 
-def _logits(model: "PreTrainedModel | PeftModel", rows: list[dict[str, list[int]]]) -> "torch.Tensor":
+def _row_losses(model: "PreTrainedModel | PeftModel", rows: list[dict[str, list[int]]]) -> list[RowLoss]:
+    """Rows are padded on the right; logits become float32 one row at a time."""
     import torch
 
-    longest = max(map(_length, rows))
+    longest = max(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
     for index, row in enumerate(rows):
         tokens = row["prompt_ids"] + row["completion_ids"]
         ids[index, : len(tokens)] = torch.tensor(tokens)
         mask[index, : len(tokens)] = 1
-    logits: torch.Tensor = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-    return logits
+    logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False).logits
+    return [_row_loss(logits[index], row) for index, row in enumerate(rows)]
 
 
 def _row_loss(logits: "torch.Tensor", row: dict[str, list[int]]) -> RowLoss:

@@ -34,8 +34,18 @@ def draw(report: EvaluationReport) -> Page:
             ),
         ],
         sections=[
-            Section("Figures", text=_about_intervals(report), table=_table(report)),
-            *(_execution(report.verdicts, report.samples) if report.verdicts else []),
+            Section("Figures", text=_about_intervals(report), table=_table(report.figures, report.confidence)),
+            *(
+                Section(f"Set {one.name}: {len(one.samples)} problems", table=_table(one.figures, report.confidence))
+                for one in report.sets
+            ),
+            *(_execution("the test rows", report.verdicts, report.samples) if report.verdicts else []),
+            *(
+                section
+                for one in report.sets
+                if one.verdicts
+                for section in _execution(f"set {one.name}", one.verdicts, one.samples)
+            ),
             *(_sample(number, sample) for number, sample in enumerate(shown, 1)),
         ],
     )
@@ -51,9 +61,9 @@ def _about_intervals(report: EvaluationReport) -> str:
     )
 
 
-def _table(report: EvaluationReport) -> Table:
-    columns = ["figure", "base", "tuned", "difference", f"{report.confidence:.0%} interval", "verdict"]
-    return Table(columns, [_row(figure) for figure in report.figures])
+def _table(figures: list[Figure], confidence: float) -> Table:
+    columns = ["figure", "base", "tuned", "difference", f"{confidence:.0%} interval", "verdict"]
+    return Table(columns, [_row(figure) for figure in figures])
 
 
 def _row(figure: Figure) -> list[str]:
@@ -71,7 +81,7 @@ def _with_count(figure: Figure, value: float, interval: tuple[float, float] | No
     return f"{figure.show(value)} ({round(value * figure.rows)} of {figure.rows}; {low} to {high})"
 
 
-def _execution(verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:
+def _execution(of: str, verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:
     """What became of the programs: by kind, from pass to fail and back, and the tests that say nothing."""
     kinds = list(dict.fromkeys([*verdicts.base, *verdicts.tuned]))
     kinds.sort(key=lambda kind: -verdicts.base.get(kind, 0) - verdicts.tuned.get(kind, 0))
@@ -79,7 +89,7 @@ def _execution(verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:
     where = "isolated in namespaces of their own" if verdicts.isolated else "NOT isolated, with limits alone"
     sections = [
         Section(
-            "What became of the programs",
+            f"What became of the programs, {of}",
             text=f"{verdicts.programs:,} answers ran, {where}. {verdicts.with_tests:,} rows carry tests; "
             f"{verdicts.tested:,} of them count, since their own solution passes here. "
             "“ran”: to its end, without tests to pass.",
@@ -89,9 +99,9 @@ def _execution(verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:
     for title, before, after in (("From pass to fail", True, False), ("From fail to pass", False, True)):
         changed = [sample for sample in samples if _passed(sample) == (before, after)]
         if verdicts.tested:
-            sections.append(_changes(title, changed))
+            sections.append(_changes(f"{title}, {of}", changed))
     if verdicts.untested:
-        sections.append(_untested(verdicts))
+        sections.append(_untested(of, verdicts))
     return sections
 
 
@@ -114,10 +124,10 @@ def _changes(title: str, changed: Sequence[Sample]) -> Section:
     return Section(title, text=about, table=Table(["prompt", "base", "tuned"], rows))
 
 
-def _untested(verdicts: Verdicts) -> Section:
+def _untested(of: str, verdicts: Verdicts) -> Section:
     more = f"; the first {SHOWN_UNTESTED}" if len(verdicts.untested) > SHOWN_UNTESTED else ""
     return Section(
-        "Tests that say nothing here",
+        f"Tests that say nothing here, {of}",
         text=f"{len(verdicts.untested):,} rows whose own solution fails their tests in the sandbox, so that their "
         f"answers are run but not tested{more}.",
         table=Table(["row", "its own solution"], [list(row) for row in verdicts.untested[:SHOWN_UNTESTED]], ["row"]),

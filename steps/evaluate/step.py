@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from datasets import DatasetDict
-from zenml import step
+from zenml import get_step_context, step
 from zenml.config import CachePolicy
 
 from materializers.report import ReportMaterializer
@@ -11,6 +11,7 @@ from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
+from steps.resolve.locks import DataLock
 
 
 def decided_by() -> str:
@@ -29,9 +30,19 @@ def evaluate(
     quantized_model: QuantizedModel,
     adapter: Adapter,
     tokenizer: TokenizerFiles,
+    benchmark_lock: DataLock,
     evaluation: EvaluationParameters,
 ) -> Annotated[EvaluationReport, "evaluation_report"]:
-    """Measure loss and generated answers of the base and of the tuned model on the same test rows."""
-    from steps.evaluate.evaluate import evaluate_adapter
+    """Measure loss and generated answers of the base and of the tuned model on the same test rows.
 
-    return evaluate_adapter(examples["test"], quantized_model.path, adapter.path, tokenizer.path, evaluation)
+    The folder that answers are kept in is in the step's ``extra``: another one is no reason to measure again.
+    """
+    from steps.evaluate.evaluate import evaluate_adapter
+    from steps.evaluate.kept import kept_answers
+
+    folders = (quantized_model.path, adapter.path, tokenizer.path)
+    folder = get_step_context().step_run.config.extra["folder"]
+    kept = kept_answers(folder, *folders, evaluation.max_new_tokens)
+    report = evaluate_adapter(examples["test"], *folders, evaluation, kept, benchmark_lock)
+    report.when_stored(kept.forget_tuned)
+    return report

@@ -19,18 +19,23 @@ from steps.rows import PREVIOUS_FEATURES, table_of
         "model_lock": ReportMaterializer,
         "tokenizer_lock": ReportMaterializer,
         "evaluation_lock": ReportMaterializer,
+        "benchmark_lock": ReportMaterializer,
         "previous_rows": DatasetMaterializer,
         "environment": ReportMaterializer,
     },
     enable_cache=False,
 )
 def resolve(
-    data: DataParameters, base_model: BaseModelParameters, evaluation_sets: tuple[str, ...]
+    data: DataParameters,
+    base_model: BaseModelParameters,
+    evaluation_sets: tuple[str, ...],
+    benchmarks: tuple[str, ...],
 ) -> tuple[
     Annotated[DataLock, "data_lock"],
     Annotated[ModelLock, "model_lock"],
     Annotated[TokenizerLock, "tokenizer_lock"],
     Annotated[DataLock, "evaluation_lock"],
+    Annotated[DataLock, "benchmark_lock"],
     Annotated[Dataset, "previous_rows"],
     Annotated[Environment, "environment"],
 ]:
@@ -38,11 +43,13 @@ def resolve(
     from steps.resolve.base_model import lock_model, lock_tokenizer
     from steps.resolve.data import lock_data
     from steps.resolve.environment import describe_environment
-    from steps.resolve.evaluation_sets import lock_evaluation_sets
+    from steps.resolve.evaluation_sets import BENCHMARKS_KEY, lock_evaluation_sets
 
     model_lock = lock_model(base_model)
     tokenizer_lock, evaluation_lock = lock_tokenizer(model_lock), lock_evaluation_sets(evaluation_sets)
-    return lock_data(data), model_lock, tokenizer_lock, evaluation_lock, previous_rows(), describe_environment()
+    benchmark_lock = lock_evaluation_sets(benchmarks, BENCHMARKS_KEY)
+    locks = (lock_data(data), model_lock, tokenizer_lock, evaluation_lock, benchmark_lock)
+    return *locks, previous_rows(), describe_environment()
 
 
 def previous_rows() -> Dataset:

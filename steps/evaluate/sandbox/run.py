@@ -28,8 +28,8 @@ def usable_limits(limits: Limits, accept_risk: bool) -> Limits:
             raise DeviceError(
                 f"generated code cannot be isolated on this machine ({error}); allow user namespaces (Docker: "
                 "--security-opt seccomp=unconfined --security-opt apparmor=unconfined; Ubuntu: sysctl "
-                "kernel.apparmor_restrict_unprivileged_userns=0), or set parameters.evaluation.sandbox.execute: false to "
-                "run no generated code, or parameters.evaluation.sandbox.accept_risk: true to run it with limits alone"
+                "kernel.apparmor_restrict_unprivileged_userns=0), or set parameters.evaluation.sandbox.execute: false "
+                "to run no generated code, or parameters.evaluation.sandbox.accept_risk: true to run it with limits alone"
             ) from error
         limits, verdict = replace(limits, isolated=False), run_program(PROBE, replace(probe, isolated=False))
     if not verdict.passed:

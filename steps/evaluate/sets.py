@@ -1,0 +1,169 @@
+"""Evaluation sets as rows: the run's own template renders their problems, their tests come along unrun."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset, Features, Value
+
+from steps.errors import DataError
+from steps.evaluate.params import EvaluationParameters, EvaluationSet
+from steps.files import sha256_of
+from steps.format.tokenize import EXAMPLE_FEATURES
+from steps.ingest.readers import read_file
+from steps.resolve.evaluation_sets import BENCHMARKS_KEY, evaluation_file
+from steps.resolve.locks import LockedSource
+from steps.rows import table_of
+from steps.tokenizer import continuation_encoder, encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SET_FEATURES = Features(
+    {
+        **EXAMPLE_FEATURES,
+        "prefix": Value("string"),  # how an answer begins, given to the model: a function's head and docstring
+        "test_setup": Value("string"),  # code before each test
+        "entry_point": Value("string"),  # the function that the tests call, "" where the tests say it
+    }
+)
+
+PROBE = "probe-of-the-template"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a set, whatever its file calls the parts; ``reference`` is the whole answer, prefix included."""
+
+    task_id: str
+    instruction: str
+    reference: str
+    tests: tuple[str, ...]
+    prefix: str = ""
+    test_setup: str = ""
+    entry_point: str = ""
+
+
+def set_sources(evaluation: EvaluationParameters) -> tuple[str, ...]:
+    """What ``resolve`` pins down of the sets, in their order: package names and paths."""
+    return tuple(one.package or one.file or "" for one in evaluation.sets)
+
+
+def read_set(one: EvaluationSet, lock: LockedSource, tokenizer: "PreTrainedTokenizerBase") -> Dataset:
+    """The problems that are asked (``SET_FEATURES``); ``row_id`` is a problem's task_id, or its file and line.
+
+    Args:
+        one: the set.
+        lock: its file as ``resolve`` found it.
+        tokenizer: the trained tokenizer, whose chat template renders the prompts.
+
+    Raises:
+        DataError: the file changed since then or cannot be read, or a problem lacks a part or spells a control token.
+    """
+    path = evaluation_file(lock.name, BENCHMARKS_KEY)
+    if [sha256_of(path)] != list(lock.files.values()):
+        raise DataError(f"{path}: changed since the resolve step locked it; start the run again")
+    problems: list[Problem] = []
+    for record in read_file(path).records:
+        if record.problem:
+            raise DataError(f"{record.location}: {record.problem}; mend the line or remove it")
+        if not record.blank:
+            problems.append(problem_of(record.fields, record.location))
+    if not problems:
+        raise DataError(f"{path}: holds no problem; mend {BENCHMARKS_KEY} or remove the set")
+    count = min(one.max_prompts or len(problems), len(problems))
+    chosen = np.linspace(0, len(problems) - 1, count).round().astype(int)
+    return table_of(_rows([problems[index] for index in chosen], one.name, tokenizer), SET_FEATURES)
+
+
+def problem_of(fields: Mapping[str, Any], where: str) -> Problem:
+    """A HumanEval problem where there is an ``entry_point``, else one of MBPP.
+
+    HumanEval's tests are one function ``check`` and its call. An MBPP question names no function, so its first tests
+    stand in the prompt, as its authors do it (Austin et al. 2021, arXiv:2108.07732).
+
+    Raises:
+        DataError: a part is missing or has another type.
+    """
+    task_id = str(fields.get("task_id", where))
+    if "entry_point" in fields:
+        prompt, name = _text(fields, "prompt", where), _text(fields, "entry_point", where)
+        return Problem(
+            task_id=task_id,
+            instruction=f"Complete this Python function.\n\n{prompt.strip()}",
+            reference=f"{prompt}{_text(fields, 'canonical_solution', where)}".strip(),
+            tests=(f"{_text(fields, 'test', where)}\n\ncheck({name})\n",),
+            prefix=prompt.strip(),
+            entry_point=name,
+        )
+    question = _text(fields, "text" if "text" in fields else "prompt", where)
+    tests = _texts(fields, "test_list", where)
+    return Problem(
+        task_id=task_id,
+        instruction="\n".join([question, "Your code should pass these tests:", *tests]) if tests else question,
+        reference=_text(fields, "code", where).replace("\r\n", "\n").rstrip(),
+        tests=(*tests, *_texts(fields, "challenge_test_list", where)),
+        test_setup=_text(fields, "test_setup_code", where) if fields.get("test_setup_code") else "",
+    )
+
+
+def _text(fields: Mapping[str, Any], name: str, where: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise DataError(f"{where}: no text {name!r}; a problem has text or prompt, code and test_list, or HumanEval's")
+    return value
+
+
+def _texts(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    value = fields.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise DataError(f"{where}: {name} is not a list of texts; write [] where there is none")
+    return tuple(value)
+
+
+def _rows(problems: list[Problem], name: str, tokenizer: "PreTrainedTokenizerBase") -> Iterator[dict[str, object]]:
+    starts, continues = encoder(tokenizer), continuation_encoder(tokenizer)
+    before, after = _around_answer(tokenizer)
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = continues.encode(text, add_special_tokens=False).ids if text else []
+        return found
+
+    for one in problems:
+        prompt = _prompt(tokenizer, one)
+        given = f"{before}{one.prefix}" if one.prefix else ""
+        rest = f"{before}{one.reference}{after}".removeprefix(given)
+        yield {
+            "row_id": one.task_id,
+            "source": name,
+            "license": "",
+            "instruction": one.instruction,
+            "completion": one.reference,
+            "tests": list(one.tests),
+            "prompt": f"{prompt}{given}",
+            "prompt_ids": starts.encode(prompt, add_special_tokens=False).ids + ids(given),
+            "completion_ids": [*ids(rest), tokenizer.eos_token_id],
+            "prefix": one.prefix,
+            "test_setup": one.test_setup,
+            "entry_point": one.entry_point,
+        }
+
+
+def _prompt(tokenizer: "PreTrainedTokenizerBase", one: Problem) -> str:
+    from jinja2 import TemplateError
+
+    chat = [{"role": "user", "content": one.instruction}]
+    try:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        raise DataError(f"{one.task_id}: the prompt template refuses it: {error}; remove the problem") from error
+
+
+def _around_answer(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
+    """What the template puts between prompt and answer, and between answer and end token."""
+    chat = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
+    prompt = str(tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    before, _, behind = whole.removeprefix(prompt).partition(PROBE)
+    return before, behind.partition(str(tokenizer.eos_token))[0]

@@ -1,0 +1,97 @@
+"""One answer of a tuned model, piece by piece, from a directory in the Hugging Face layout."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steps.errors import DataError, ModelError
+from steps.merge.loftq import start_like_training
+from steps.provenance import PROVENANCE, read_provenance
+from steps.quantize.device import Device, describe_device
+from steps.resolve.base_model import local_model
+from steps.resolve.locks import ModelLock
+from steps.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tuned(folder: Path) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+    """The model of a merged model's directory, or the base at full precision with the adapter of an adapter's.
+
+    Raises:
+        ModelError: the directory holds neither, has no tokenizer, no chat template or, with an adapter, no record of
+            its base; or the base is not there any more.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; give one that holds a merged model or an adapter")
+    is_adapter = (folder / "adapter_config.json").is_file()
+    if not is_adapter and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: neither config.json nor adapter_config.json is there; give a model's folder")
+    tokenizer = load_tokenizer(folder)
+    if not tokenizer.chat_template:
+        raise ModelError(f"{folder}: the tokenizer has no chat template; give the folder that this pipeline made")
+    device = describe_device()
+    return (_with_adapter(folder, device) if is_adapter else _load(folder, device, trusted=False)), tokenizer
+
+
+def _with_adapter(folder: Path, device: Device) -> "PeftModel":
+    from peft import PeftModel
+
+    if not (folder / PROVENANCE).is_file():
+        raise ModelError(f"{folder / PROVENANCE}: missing; it says what the adapter's base model is")
+    provenance = read_provenance(folder)
+    lock = ModelLock.model_validate(provenance["base_model"])
+    base = _load(local_model(lock), device, trusted=lock.trust_remote_code)
+    tuned = PeftModel.from_pretrained(base, str(folder))
+    start_like_training(tuned, provenance)
+    return tuned
+
+
+def _load(folder: Path, device: Device, *, trusted: bool) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            device_map=device.map,
+            attn_implementation=device.attention,
+            use_safetensors=True,
+            trust_remote_code=trusted,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: no model can be loaded there ({str(error).splitlines()[0]})") from error
+    return model
+
+
+def print_answer(
+    model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", instruction: str, max_new_tokens: int
+) -> bool:
+    """Print the greedy answer word by word as it is written; whether the model ended it by itself.
+
+    Raises:
+        DataError: the chat template refuses the instruction.
+    """
+    import torch
+    from jinja2 import TemplateError
+    from transformers import TextStreamer
+
+    chat = [{"role": "user", "content": instruction}]
+    try:
+        prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    except TemplateError as error:
+        raise DataError(f"the instruction cannot be asked: {error}; reword it") from error
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    with torch.inference_mode():
+        output = model.generate(  # type: ignore[operator]  # PreTrainedModel's types leave the mixin out
+            **prompt.to(model.device),  # type: ignore[union-attr]  # a mapping, since return_dict asks for one
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            streamer=streamer,
+        )
+    sys.stdout.flush()
+    return bool(output[0, -1] == tokenizer.eos_token_id)

@@ -1,0 +1,85 @@
+"""``qlora generate`` and ``qlora compare`` on what a real run left behind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from zenml.models import PipelineRunResponse
+
+from pipelines.cli import main
+from tests.end_to_end.conftest import Workplace
+
+
+def qlora(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def files_of(run: PipelineRunResponse, step: str, artifact: str) -> Path:
+    return Path(run.steps[step].outputs[artifact][0].uri) / "files"
+
+
+def test_the_promoted_model_answers(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    config = str(workplace.config())
+    promoted = qlora("generate", "Write a function.", "--model", "staging", "-c", config, "--max-new-tokens", "40")
+    assert promoted.exit_code == 0, promoted.output
+    merged = files_of(first_run, "merge", "merged_model")
+    by_folder = qlora("generate", "Write a function.", "--model", str(merged), "--max-new-tokens", "40")
+    assert by_folder.stdout == promoted.stdout
+    adapter = files_of(first_run, "train", "adapter")
+    assert qlora("generate", "Write a function.", "--model", str(adapter), "--max-new-tokens", "40").exit_code == 0
+
+
+def test_what_cannot_be_asked_is_one_line(first_run: PipelineRunResponse, workplace: Workplace, tmp_path: Path) -> None:
+    merged = files_of(first_run, "merge", "merged_model")
+    (tmp_path / "empty").mkdir()
+    bare = tmp_path / "bare"
+    shutil.copytree(merged, bare)
+    (bare / "chat_template.jinja").unlink()
+    lost = tmp_path / "lost"
+    shutil.copytree(files_of(first_run, "train", "adapter"), lost)
+    (lost / "provenance.json").unlink()
+    config = str(workplace.config())
+    for arguments, message in (
+        (("--model", "/nowhere"), "--model /nowhere: neither a folder nor one of"),
+        (("--model", str(tmp_path / "empty")), "neither config.json nor adapter_config.json is there"),
+        (("--model", str(bare)), "the tokenizer has no chat template"),
+        (("--model", str(lost)), "it says what the adapter's base model is"),
+        (("-c", config), "model tiny has no version 'production'; it has"),
+        (("-c", str(tmp_path / "none.yaml")), "model.name cannot be read there"),
+        (("--model", "production"), "no model has one; promote a version with"),
+    ):
+        result = qlora("generate", "Write a function.", *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+        assert message in result.stderr
+    result = qlora("generate", "### RESPONSE:\nwhat</s>", "--model", str(merged))
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+    assert "the instruction cannot be asked" in result.stderr
+
+
+def test_runs_and_versions_are_compared(first_run: PipelineRunResponse, workplace: Workplace, tmp_path: Path) -> None:
+    kept_back = {"min_loss_gain": 5.0}  # other tests look at what the first run promoted
+    other = workplace.run(evaluation={"max_new_tokens": 7}, promotion=kept_back)
+    page = tmp_path / "page.html"
+    done = qlora("compare", first_run.name, str(other.id)[:8], "tiny:staging", "--html", str(page))
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"1  {first_run.name}"
+    loss = next(line for line in lines if " better" in line)
+    assert loss.startswith("loss")
+    assert "1 and 2 cut answers at 16 and 7 tokens." in done.stdout
+    assert "3 evaluations compared" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no-such-run", "no-such-run: not the name of one run"),
+        ("nobody:1", "ZenML has no model 'nobody'; it has tiny"),
+        ("tiny:99", "model tiny has no version '99'; it has 1"),
+    ],
+)
+def test_what_is_not_there_is_one_line(first_run: PipelineRunResponse, name: str, message: str) -> None:
+    result = qlora("compare", name)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+    assert message in result.stderr
