@@ -16,7 +16,7 @@ class SandboxParameters(Parameters):
         description="where the kernel forbids namespaces, run generated code as this user, with limits alone",
     )
     seconds: float = Field(default=5.0, ge=1, description="of wall time, and of CPU, for a program with its tests")
-    memory_mib: int = Field(default=512, gt=0, description="address space of a program, MiB; a bare Python needs 50")
+    memory_mib: int = Field(default=512, ge=64, description="address space of a program, MiB; a bare Python needs 50")
 
     @model_validator(mode="after")
     def _risk_of_something(self) -> Self:

@@ -106,14 +106,14 @@ def test_attacks_harm_no_other_program(verdicts: list[Verdict]) -> None:
 def test_it_ends_with_the_process_that_started_it(limits: Limits) -> None:
     """Also where that process is killed and can clean up nothing."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from steps.evaluate.sandbox.process import Program, run_program;"
-        "from steps.evaluate.sandbox.limits import Limits; print('on', flush=True);"
-        "run_program(Program('while True: pass'), Limits(seconds=1000))"
+        "import sys; sys.path.insert(0, sys.argv[1]); from steps.evaluate.sandbox.process import Program;"
+        "from steps.evaluate.sandbox.run import run_programs; from steps.evaluate.sandbox.limits import Limits;"
+        "print('on', flush=True); run_programs([Program('while True: pass')], Limits(seconds=1000))"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(ROOT)], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         starter.stdout.readline()
-        while len(started := psutil.Process(starter.pid).children(recursive=True)) < 4:
+        while len(started := psutil.Process(starter.pid).children(recursive=True)) < 5:
             pass
         starter.kill()
     gone, alive = psutil.wait_procs(started, timeout=30)
@@ -191,7 +191,8 @@ def test_where_the_kernel_forbids_isolation_it_refuses_unless_the_risk_is_accept
     refused = elsewhere([], False, *NO_MORE_NAMESPACES)
     assert isinstance(refused, str)
     assert "cannot be isolated" in refused
-    assert "parameters.evaluation.sandbox.accept_risk" in refused
+    assert "parameters.evaluation.sandbox.execute: false" in refused
+    assert "accept_risk: true" in refused
     assert "\n" not in refused
     codes = [REFERENCE, WRONG, "import os\nos.fork()", "import socket\nsocket.socket()", "while True: pass"]
     verdicts = elsewhere(codes, True, *NO_MORE_NAMESPACES)
@@ -199,8 +200,3 @@ def test_where_the_kernel_forbids_isolation_it_refuses_unless_the_risk_is_accept
     kinds = [verdict["kind"] for verdict in verdicts]
     assert kinds == ["passed", "wrong result", "exception", "exception", "timed out"]
     assert not any(verdict["isolated"] for verdict in verdicts)
-
-
-def test_too_little_memory_for_any_program_is_an_error(limits: Limits) -> None:
-    with pytest.raises(DeviceError, match=r"raise parameters\.evaluation\.sandbox\.memory_mib, now 8"):
-        usable_limits(Limits(memory_mib=8), accept_risk=False)

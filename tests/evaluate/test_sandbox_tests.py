@@ -7,8 +7,8 @@ import pytest
 from steps.errors import DeviceError
 from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sandbox.names import names_in
-from steps.evaluate.sandbox.process import Program, run_program
-from steps.evaluate.sandbox.run import usable_limits
+from steps.evaluate.sandbox.process import Program
+from steps.evaluate.sandbox.run import run_programs, usable_limits
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ RIGHT = honest()
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_programs_pass(name: str, limits: Limits) -> None:
     code, tests = RIGHT[name]
-    verdict = run_program(Program(code, tests, code), limits)
+    verdict = run_programs([Program(code, tests, code)], limits)[0]
     assert (verdict.kind, verdict.detail) == ("passed", "")
 
 
@@ -53,21 +53,21 @@ def test_right_programs_pass(name: str, limits: Limits) -> None:
     ],
 )
 def test_wrong_programs_fail_with_a_reason(tests: tuple[str, ...], kind: str, detail: str, limits: Limits) -> None:
-    verdict = run_program(Program("def f(x):\n    return x + 1\n", tests), limits)
+    verdict = run_programs([Program("def f(x):\n    return x + 1\n", tests)], limits)[0]
     assert verdict.kind == kind
     assert verdict.detail.startswith(detail)
     assert verdict.ran
 
 
 def test_a_program_without_tests_runs(limits: Limits) -> None:
-    assert run_program(Program("print(1)"), limits).kind == "ran"
-    failed = run_program(Program("print(x)"), limits)
+    assert run_programs([Program("print(1)")], limits)[0].kind == "ran"
+    failed = run_programs([Program("print(x)")], limits)[0]
     assert (failed.kind, failed.ran) == ("exception", False)
     assert failed.detail == "the program: NameError: name 'x' is not defined"
 
 
 def test_a_time_out_in_a_test_is_no_time_out_of_the_program() -> None:
-    verdict = run_program(Program("def f():\n    while True: pass", ("f()",)), Limits(seconds=1.5))
+    verdict = run_programs([Program("def f():\n    while True: pass", ("f()",))], Limits(seconds=1.5))[0]
     assert (verdict.kind, verdict.ran) == ("timed out", True)
 
 

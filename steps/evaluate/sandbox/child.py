@@ -1,7 +1,9 @@
-"""The process that becomes a sandbox: it leaves for new namespaces, and its only child runs the program.
+"""The processes of the sandbox: a template forks, and each fork leaves for new namespaces and runs one program.
 
-Started by ``steps.evaluate.sandbox.process`` with ``python -I -S``. What it is told comes line by line on its standard
-input; whatever ends that stream ends the program. Its standard error says how far it came, one JSON object a line.
+Started by ``steps.evaluate.sandbox.template``: a Python that has imported all that it needs, so that a program costs a
+fork and no start-up. The template sees descriptors and never a program or a test, so that no answer can find another's
+in its memory. A fork is told what to do line by line on its standard input; whatever ends that stream ends the program.
+Its standard error says how far it came, one JSON object a line.
 """
 
 import fcntl
@@ -10,6 +12,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,50 +20,74 @@ from typing import Any
 from steps.evaluate.sandbox import namespaces, seccomp
 from steps.evaluate.sandbox.answer import serve
 from steps.evaluate.sandbox.bounds import DISK_BYTES, OPEN_FILES, TASKS
-from steps.evaluate.sandbox.judge import judge, prepare
+from steps.evaluate.sandbox.judge import judge
 from steps.evaluate.sandbox.peer import Peer
+
+MOST_DESCRIPTORS = 8
 
 FREE = 100
 """A descriptor above all others. The program has 0 to 2, 3 and 4 to the other process, the tests' 5 for the verdict."""
 
 
 def main(library: list[str]) -> None:
-    """Read what to do, isolate, run the program, report how its process ended.
+    """Fork for each message, which brings the fork's descriptors; end where the other end is closed.
 
     Args:
         library: ``sys.path`` of the standard library alone.
     """
-    spec = json.loads(sys.stdin.buffer.readline())
-    if "tests" in spec:
-        prepare(spec)
-    as_nobody = False
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork: its standard error says how it ended
+    channel = socket.socket(fileno=0)
+    while True:
+        word, descriptors, _, _ = socket.recv_fds(channel, 1, MOST_DESCRIPTORS)
+        if not word:
+            return
+        if os.fork() == 0:
+            _become_sandbox(descriptors, library)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _become_sandbox(descriptors: list[int], library: list[str]) -> None:
+    """Read what to do, isolate, run the program, report how its process ended, and never return."""
     try:
-        if spec["isolated"]:
-            namespaces.leave_for_new_namespaces()
-            _report({"left": True})
-            as_nobody = json.loads(sys.stdin.buffer.readline())["as_nobody"]
-            namespaces.build_view(Path(spec["folder"]), library)
-        else:
-            os.chdir(spec["folder"])
-    except (namespaces.IsolationError, OSError) as error:
-        _report({"failed": str(error)})
-        return
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number, descriptor in enumerate(descriptors[:3]):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        _isolate_and_run(descriptors[3:], library)
+    except BaseException as error:
+        _report({"failed": f"{type(error).__name__}: {error}"})
+    finally:
+        os._exit(0)
+
+
+def _isolate_and_run(descriptors: list[int], library: list[str]) -> None:
+    orders = open(0, "rb", closefd=False)  # noqa: SIM115 - the process ends before it could be closed
+    spec = json.loads(orders.readline())
+    as_nobody = False
+    if spec["isolated"]:
+        namespaces.leave_for_new_namespaces()
+        _report({"left": os.getpid()})
+        as_nobody = json.loads(orders.readline())["as_nobody"]
+        namespaces.build_view(Path(spec["folder"]), library)
+    else:
+        os.chdir(spec["folder"])
     pid = os.fork()
     if pid == 0:
-        _become_program(spec, as_nobody)
-    for descriptor in (1, *spec["descriptors"]):
+        _become_program(spec, descriptors, as_nobody)
+    for descriptor in (1, *descriptors):
         os.close(descriptor)
     _watch(pid)
 
 
-def _become_program(spec: dict[str, Any], as_nobody: bool) -> None:
+def _become_program(spec: dict[str, Any], descriptors: list[int], as_nobody: bool) -> None:
     """Close every door, run, and never return."""
     status = 1
     try:
         os.setsid()  # a signal to the own group must not reach the parent
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(1, 2)
-        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, FREE) for descriptor in spec["descriptors"]]
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, FREE) for descriptor in descriptors]
         for number, descriptor in enumerate(high, 3):
             os.dup2(descriptor, number)
         os.closerange(3 + len(high), 65536)

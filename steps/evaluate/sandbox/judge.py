@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from steps.evaluate.sandbox.peer import OF_ARGUMENTS, AnswerGone, Peer
+from steps.evaluate.sandbox.session import first_failure
 
 
 def judge(spec: dict[str, Any], peer: Peer, say: Callable[[dict[str, Any]], None]) -> None:
@@ -45,12 +46,6 @@ def judge(spec: dict[str, Any], peer: Peer, say: Callable[[dict[str, Any]], None
             say(outcome)
             return
     say({"kind": "passed" if spec["tests"] else "ran", "detail": ""})
-
-
-def prepare(spec: dict[str, Any]) -> None:
-    """Import what the tests will need of this project, which is out of sight once the process is isolated."""
-    if any(map(_is_session, spec["tests"])):
-        import steps.evaluate.sandbox.session  # noqa: F401 - see _run
 
 
 def _is_session(test: str) -> bool:
@@ -102,6 +97,4 @@ def _run(test: str, names: dict[str, Any]) -> str:
     if not _is_session(test):
         exec(compile(test, "test.py", "exec", dont_inherit=True), names)  # noqa: S102 - the data's code, in the sandbox
         return ""
-    from steps.evaluate.sandbox.session import first_failure  # slow to import: doctest brings the debugger
-
     return first_failure(test, names)

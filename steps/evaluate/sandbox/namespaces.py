@@ -75,11 +75,13 @@ def readable_places(library: list[str]) -> list[Path]:
     return [place for place in real if not any(place.is_relative_to(other) for other in real if other != place)]
 
 
-def installed_packages(library: list[str]) -> list[Path]:
-    """Folders of installed packages, which might hold the very functions that an answer is asked for."""
-    parents = [*map(Path, library), Path("/usr/lib/python3")]
-    places = [parent / name for parent in parents for name in ("site-packages", "dist-packages")]
-    return sorted({place.resolve() for place in places if place.is_dir()})
+def installed_packages(places: list[Path]) -> list[Path]:
+    """Folders of installed packages in these places: they might hold the very functions that an answer is asked for."""
+    names = ("site-packages", "dist-packages")
+    found = {
+        path for place in places for name in names for path in (*place.glob(name), *place.glob(f"python3*/{name}"))
+    }
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
 def build_view(root: Path, library: list[str]) -> None:
@@ -93,9 +95,8 @@ def build_view(root: Path, library: list[str]) -> None:
     places = readable_places(library)
     for place in places:
         _bind(place, root)
-    for place in installed_packages(library):
-        if any(place.is_relative_to(readable) for readable in places):
-            _mount("tmpfs", _inside(place, root), "tmpfs", READ_ONLY | NO_SETUID | NO_DEVICES, "size=4k,nr_inodes=1")
+    for packages in installed_packages(places):
+        _mount("tmpfs", _inside(packages, root), "tmpfs", READ_ONLY | NO_SETUID | NO_DEVICES, "size=4k,nr_inodes=1")
     for link in map(Path, SYSTEM_LIBRARIES):
         if link.is_symlink() and not _inside(link, root).exists():
             _inside(link, root).parent.mkdir(parents=True, exist_ok=True)

@@ -23,29 +23,20 @@ import json
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 
 from steps.errors import DeviceError
-from steps.evaluate.sandbox import child, namespaces
+from steps.evaluate.sandbox import namespaces
 from steps.evaluate.sandbox.bounds import OUTPUT_BYTES
 from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sandbox.names import names_in
+from steps.evaluate.sandbox.template import Start
 from steps.evaluate.sandbox.verdict import Kind, Verdict
 
-ROOT = Path(__file__).resolve().parents[3]
-START = f"""
-import sys
-library = list(sys.path)
-sys.path.insert(0, {str(ROOT)!r})
-from {child.__name__} import main
-main(library)
-"""
 GRACE_SECONDS = 1.0  # for the last word of a process that has ended
 
 
@@ -60,82 +51,71 @@ class Program:
 
 @dataclass
 class _Side:
-    """One of the two sandboxes."""
+    """One of the two sandboxes: descriptors to and from it, and what it has said."""
 
-    process: subprocess.Popen[bytes]
+    orders: int
+    output: int
+    reports: int
     said: bytes = b""
-    output: int = 0
+    printed: int = 0
     status: int | None = None
     cpu_seconds: float = 0.0
 
-    def stop(self) -> None:
-        """Its program ends when nobody holds this stream; so it does where this process dies."""
-        assert self.process.stdin is not None  # noqa: S101 - a pipe, as asked for
-        if not self.process.stdin.closed:
-            self.process.stdin.close()
 
-
-def run_program(program: Program, limits: Limits) -> Verdict:
+def run_program(program: Program, limits: Limits, start: Start) -> Verdict:
     """Run a program in its sandbox, and its tests in another.
+
+    Args:
+        program: what runs.
+        limits: of it.
+        start: of :func:`steps.evaluate.sandbox.template.template`.
 
     Raises:
         DeviceError: the kernel, or the container, does not let a process isolate itself.
     """
+    names = names_in(program.tests, program.reference)
+    tests = {"tests": program.tests, "names": names.of_answer, "imports": names.imports, "modules": names.modules}
     with TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
         to_tests, from_answer = os.pipe()
         to_answer, from_tests = os.pipe()
         verdict, from_judge = os.pipe()
-        mine = (to_tests, from_answer, to_answer, from_tests, from_judge)
-        sides: list[_Side] = []
-        names = names_in(program.tests, program.reference)
-        tests = {"tests": program.tests, "names": names.of_answer, "imports": names.imports, "modules": names.modules}
+        sides = []
         try:
-            for spec, descriptors in (
+            for spec, theirs in (
                 ({"code": program.code}, (to_answer, from_answer)),
                 (tests, (to_tests, from_tests, from_judge)),
             ):
-                sides.append(_started(spec, descriptors, limits, folder))
+                sides.append(_started(spec, theirs, limits, folder, start))
         finally:
-            for descriptor in mine:
+            for descriptor in (to_tests, from_answer, to_answer, from_tests, from_judge):
                 os.close(descriptor)
         try:
             return _watched(sides[0], sides[1], verdict, limits)
         finally:
             os.close(verdict)
             for side in sides:
-                _finished(side)
+                _finish(side)
 
 
-def _started(spec: dict[str, Any], descriptors: tuple[int, ...], limits: Limits, folder: str) -> _Side:
-    process = subprocess.Popen(  # noqa: S603 - this interpreter and our own code
-        [sys.executable, "-I", "-S", "-c", START],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=descriptors,
-        env={},
-        cwd="/",
-    )
-    side = _Side(process)
-    order = {
-        **spec,
-        "descriptors": descriptors,
-        "isolated": limits.isolated,
-        "folder": folder,
-        "seconds": limits.seconds,
-        "memory_bytes": limits.memory_mib * 2**20,
-    }
-    _tell(side, order)
+def _started(spec: dict[str, Any], beyond: tuple[int, ...], limits: Limits, folder: str, start: Start) -> _Side:
+    (theirs, orders), (output, printed), (reports, said) = os.pipe(), os.pipe(), os.pipe()
+    try:
+        start([theirs, printed, said, *beyond])
+    finally:
+        for descriptor in (theirs, printed, said):
+            os.close(descriptor)
+    side = _Side(orders, output, reports)
+    memory = limits.memory_mib * 2**20
+    order = {"isolated": limits.isolated, "folder": folder, "seconds": limits.seconds, "memory_bytes": memory}
+    _tell(side, {**spec, **order})
     return side
 
 
 def _tell(side: _Side, message: dict[str, Any]) -> None:
-    assert side.process.stdin is not None  # noqa: S101 - a pipe, as asked for
-    try:
-        side.process.stdin.write(json.dumps(message).encode() + b"\n")
-        side.process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it failed, and its standard error says why
+    data = json.dumps(message).encode() + b"\n"
+    with suppress(BrokenPipeError):  # it failed, and its reports say why
+        while data:
+            data = data[os.write(side.orders, data) :]
 
 
 def _watched(answer: _Side, judge: _Side, verdict: int, limits: Limits) -> Verdict:
@@ -145,9 +125,8 @@ def _watched(answer: _Side, judge: _Side, verdict: int, limits: Limits) -> Verdi
     with selectors.DefaultSelector() as selector:
         selector.register(verdict, selectors.EVENT_READ, (judge, "verdict"))
         for side in (answer, judge):
-            for stream, what in ((side.process.stdout, "output"), (side.process.stderr, "said")):
-                assert stream is not None  # noqa: S101 - a pipe, as asked for
-                selector.register(stream, selectors.EVENT_READ, (side, what))
+            selector.register(side.output, selectors.EVENT_READ, (side, "output"))
+            selector.register(side.reports, selectors.EVENT_READ, (side, "report"))
         while (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 side, what = key.data
@@ -157,11 +136,11 @@ def _watched(answer: _Side, judge: _Side, verdict: int, limits: Limits) -> Verdi
                 if what == "verdict":
                     judged += data
                 elif what == "output":
-                    side.output += len(data)
+                    side.printed += len(data)
                 else:
                     _heard(side, data)
             words = _words(judged)
-            if max(answer.output, judge.output) > OUTPUT_BYTES:
+            if max(answer.printed, judge.printed) > OUTPUT_BYTES:
                 return _verdict("output too large", f"more than {OUTPUT_BYTES // 1024} KiB", words, limits)
             if _is_over(words, answer, judge):
                 return _from_words(words, answer, judge, limits)
@@ -192,13 +171,10 @@ def _heard(side: _Side, data: bytes) -> None:
     side.said += data
     while b"\n" in side.said:
         line, _, side.said = side.said.partition(b"\n")
-        try:
-            message = json.loads(line)
-        except ValueError:  # a traceback of our own code
-            raise DeviceError(f"the sandbox failed: {(line + data).decode(errors='replace')[:2000]}") from None
+        message = json.loads(line)
         if "left" in message:
             try:
-                _tell(side, {"as_nobody": namespaces.map_users(side.process.pid)})
+                _tell(side, {"as_nobody": namespaces.map_users(message["left"])})
             except OSError as error:
                 raise DeviceError(f"no isolation here: mapping users into a namespace: {error.strerror}") from error
         elif "failed" in message:
@@ -233,11 +209,10 @@ def _verdict(kind: Kind, detail: str, words: dict[str, Any], limits: Limits) -> 
     return Verdict(kind=kind, detail=" ".join(detail.split()), ran=words.get("ran", False), isolated=limits.isolated)
 
 
-def _finished(side: _Side) -> None:
-    """End it, and wait until it is gone."""
-    side.stop()
-    streams: list[IO[bytes] | None] = [side.process.stdout, side.process.stderr]
-    for stream in streams:
-        if stream is not None:
-            stream.close()
-    side.process.wait()
+def _finish(side: _Side) -> None:
+    """End its program and see it gone; it ends where nobody holds its orders, so also where this process dies."""
+    os.close(side.orders)
+    os.close(side.output)
+    while os.read(side.reports, 65536):
+        pass
+    os.close(side.reports)

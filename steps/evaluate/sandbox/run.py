@@ -8,10 +8,10 @@ from dataclasses import replace
 from steps.errors import DeviceError
 from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sandbox.process import Program, run_program
+from steps.evaluate.sandbox.template import template
 from steps.evaluate.sandbox.verdict import Verdict
 
-PROBE = Program("def f(x):\n    return x + 1\n", ("assert f(1) == 2",))
-PROBE_SECONDS = 30.0
+PROBE = Program("")
 
 
 def usable_limits(limits: Limits, accept_risk: bool) -> Limits:
@@ -20,23 +20,17 @@ def usable_limits(limits: Limits, accept_risk: bool) -> Limits:
     Raises:
         DeviceError: it forbids it, and the risk is not accepted.
     """
-    probe = replace(limits, seconds=PROBE_SECONDS)
     try:
-        verdict = run_program(PROBE, probe)
+        run_programs([PROBE], limits)
     except DeviceError as error:
-        if not accept_risk:
-            raise DeviceError(
-                f"generated code cannot be isolated on this machine ({error}); allow user namespaces (Docker: "
-                "--security-opt seccomp=unconfined --security-opt apparmor=unconfined; Ubuntu: sysctl "
-                "kernel.apparmor_restrict_unprivileged_userns=0), or set parameters.evaluation.sandbox.execute: false "
-                "to run no generated code, or parameters.evaluation.sandbox.accept_risk: true to run it with limits alone"
-            ) from error
-        limits, verdict = replace(limits, isolated=False), run_program(PROBE, replace(probe, isolated=False))
-    if not verdict.passed:
+        if accept_risk:
+            return replace(limits, isolated=False)
         raise DeviceError(
-            f"a correct program fails in the sandbox ({verdict.kind}: {verdict.detail}); "
-            f"raise parameters.evaluation.sandbox.memory_mib, now {limits.memory_mib}"
-        )
+            f"generated code cannot be isolated on this machine ({error}); allow user namespaces (Docker: "
+            "--security-opt seccomp=unconfined --security-opt apparmor=unconfined; Ubuntu: sysctl "
+            "kernel.apparmor_restrict_unprivileged_userns=0), or set parameters.evaluation.sandbox.execute: "
+            "false to run no generated code, or accept_risk: true there to run it with limits alone"
+        ) from error
     return limits
 
 
@@ -54,8 +48,12 @@ def run_programs(
         DeviceError: the kernel does not let a process isolate itself (see :func:`usable_limits`).
     """
     verdicts = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for verdict in pool.map(lambda program: run_program(program, limits), programs):
-            verdicts.append(verdict)
-            done(len(verdicts))
+    with template() as start, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        waiting = [pool.submit(run_program, program, limits, start) for program in programs]
+        try:
+            for future in waiting:
+                verdicts.append(future.result())
+                done(len(verdicts))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C the others need not run
     return verdicts
