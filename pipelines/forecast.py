@@ -104,6 +104,9 @@ def forecast(config: CheckedConfig, hardware: Hardware, *, named: bool) -> Itera
     for choice in choices:
         yield f"  {choice.name:<21}{choice.value:<{width}}  {choice.reason}"
     yield ""
+    if not on_gpu:
+        yield "  memory and speed are predicted for GPUs alone: processors differ too much"
+        return
     yield from _memory(best.memory)
     yield ""
     yield from _speed(config, job, best, card_of(hardware.name))
@@ -126,8 +129,7 @@ def _memory(memory: Memory) -> Iterator[str]:
 
 def _speed(config: CheckedConfig, job: Job, best: PlannedPlan, card: Card | None) -> Iterator[str]:
     if card is None or best.seconds is None:
-        unknown = "processors differ too much" if job.device.kind == "cpu" else "the card is not in the table of cards"
-        yield f"  predicted speed      none: {unknown}"
+        yield "  predicted speed      none: the card is not in the table of cards"
         return
     tokens = job.blocks * job.block
     yield (

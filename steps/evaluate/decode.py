@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Model = PreTrainedModel | PeftModel
 
-FREE_SHARE = 0.125
+FREE_SHARE = 0.25
 """Share of the batch that must be finished before it is made smaller and refilled: both copy the rest's cache."""
 
 

@@ -66,6 +66,15 @@ def test_a_program_without_tests_runs(limits: Limits) -> None:
     assert failed.detail == "the program: NameError: name 'x' is not defined"
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "\\n\\x00 {} <b>", "x" * 10**6, "\\x1b[31m"])
+def test_any_text_of_an_exception_can_be_kept(text: str, limits: Limits) -> None:
+    for code in (f"raise ValueError('{text}')", f"def f():\n    raise ValueError('{text}')"):
+        (verdict,) = run_programs([Program(code, ("f()",))], limits)
+        assert verdict.kind == "exception"
+        assert len(verdict.detail.encode()) < 2000
+        assert len(verdict.detail.splitlines()) == 1
+
+
 def test_a_time_out_in_a_test_is_no_time_out_of_the_program() -> None:
     verdict = run_programs([Program("def f():\n    while True: pass", ("f()",))], Limits(seconds=1.5))[0]
     assert (verdict.kind, verdict.ran) == ("timed out", True)

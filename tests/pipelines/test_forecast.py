@@ -100,7 +100,8 @@ def test_without_a_card_the_processor(llama2: Path) -> None:
     output = check().output
     if "PyTorch finds no GPU" in output:
         assert "plan for the CPU, since PyTorch finds no GPU: micro-batch 5 x 2, fused kernels" in output
-        assert "CUDA context" not in output
+        assert "memory and speed are predicted for GPUs alone" in output
+        assert "GiB" not in output[output.index("plan for") : output.index("GPUs alone")]
 
 
 def test_a_model_that_nobody_knows(llama2: Path) -> None:

@@ -82,11 +82,9 @@ def _isolate_and_run(descriptors: list[int], library: list[str]) -> None:
 
 def _become_program(spec: dict[str, Any], descriptors: list[int], as_nobody: bool) -> None:
     """Close every door, run, and never return."""
-    status = 1
     try:
         os.setsid()  # a signal to the own group must not reach the parent
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(1, 2)
         high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, FREE) for descriptor in descriptors]
         for number, descriptor in enumerate(high, 3):
             os.dup2(descriptor, number)
@@ -99,12 +97,16 @@ def _become_program(spec: dict[str, Any], descriptors: list[int], as_nobody: boo
         _limit(spec)
         if seccomp.is_available():
             seccomp.install()
+    except BaseException as error:
+        _report({"failed": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    os.dup2(1, 2)  # the last door: until here it was this project's to report
+    try:
         _run(spec)
-        status = 0
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:2000])
     finally:
-        os._exit(status)
+        os._exit(0)
 
 
 def _run(spec: dict[str, Any]) -> None:

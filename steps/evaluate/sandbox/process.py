@@ -79,17 +79,17 @@ def run_program(program: Program, limits: Limits, start: Start) -> Verdict:
         to_tests, from_answer = os.pipe()
         to_answer, from_tests = os.pipe()
         verdict, from_judge = os.pipe()
-        sides = []
+        sides: list[_Side] = []
         try:
-            for spec, theirs in (
-                ({"code": program.code}, (to_answer, from_answer)),
-                (tests, (to_tests, from_tests, from_judge)),
-            ):
-                sides.append(_started(spec, theirs, limits, folder, start))
-        finally:
-            for descriptor in (to_tests, from_answer, to_answer, from_tests, from_judge):
-                os.close(descriptor)
-        try:
+            try:
+                for spec, theirs in (
+                    ({"code": program.code}, (to_answer, from_answer)),
+                    (tests, (to_tests, from_tests, from_judge)),
+                ):
+                    sides.append(_started(spec, theirs, limits, folder, start))
+            finally:
+                for descriptor in (to_tests, from_answer, to_answer, from_tests, from_judge):
+                    os.close(descriptor)
             return _watched(sides[0], sides[1], verdict, limits)
         finally:
             os.close(verdict)
@@ -206,7 +206,8 @@ def _how_it_ended(side: _Side, limits: Limits) -> tuple[Kind, str]:
 
 
 def _verdict(kind: Kind, detail: str, words: dict[str, Any], limits: Limits) -> Verdict:
-    return Verdict(kind=kind, detail=" ".join(detail.split()), ran=words.get("ran", False), isolated=limits.isolated)
+    line = " ".join(detail.encode(errors="backslashreplace").decode().split())  # an answer's text may hold anything
+    return Verdict(kind=kind, detail=line, ran=words.get("ran", False), isolated=limits.isolated)
 
 
 def _finish(side: _Side) -> None:

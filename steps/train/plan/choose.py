@@ -155,7 +155,7 @@ def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) ->
             "recomputed", _recomputed(plan, job.shape.layers), _why("recompute", parameters, "the fastest that fits")
         ),
         Choice("CUDA graph", "on" if plan.captured else "off", graph or "the GPU need not wait for launches"),
-        Choice("memory", f"{best.memory.total / GIB:.1f} GiB", fits),
+        *([] if on_cpu else [Choice("memory", f"{best.memory.total / GIB:.1f} GiB", fits)]),
     ]
 
 
