@@ -10,7 +10,11 @@ from steps.parameters import Parameters
 class SandboxParameters(Parameters):
     """How generated code is run. 3 to 10 s and some hundred MiB are what HumanEval's and MBPP's harnesses give."""
 
-    execute: bool = Field(default=True, description="run the answers, and the tests of the rows that carry tests")
+    execute: Literal["always", "where_isolated", "never"] = Field(
+        default="always",
+        description="run the answers, and the tests of the rows that carry tests; a machine that cannot isolate them "
+        "is an error, or with where_isolated a reason to run none",
+    )
     accept_risk: bool = Field(
         default=False,
         description="where the kernel forbids namespaces, run generated code as this user, with limits alone",
@@ -20,8 +24,8 @@ class SandboxParameters(Parameters):
 
     @model_validator(mode="after")
     def _risk_of_something(self) -> Self:
-        if self.accept_risk and not self.execute:
-            raise ValueError("accept_risk is about running code, and execute: false runs none; leave one of them out")
+        if self.accept_risk and self.execute != "always":
+            raise ValueError(f"accept_risk is to run code anyway, and execute is {self.execute}; leave one of them out")
         return self
 
 

@@ -102,7 +102,7 @@ def test_the_page_shows_failures_and_what_changed(report: EvaluationReport) -> N
 
 
 def test_nothing_runs_where_nothing_may(tiny_run: TinyRun) -> None:
-    parameters = EvaluationParameters(max_prompts=2, max_new_tokens=4, sandbox=SandboxParameters(execute=False))
+    parameters = EvaluationParameters(max_prompts=2, max_new_tokens=4, sandbox=SandboxParameters(execute="never"))
     report = evaluate_adapter(
         tiny_run.examples["test"], tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, parameters
     )
@@ -111,9 +111,22 @@ def test_nothing_runs_where_nothing_may(tiny_run: TinyRun) -> None:
     assert "What became of the programs" not in report.html()
 
 
+def test_where_nothing_can_be_isolated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The refusal is real elsewhere (test_sandbox.py); here it is what the parameter makes of it."""
+
+    def refuse(*_: object) -> None:
+        raise DeviceError("no namespaces")
+
+    monkeypatch.setattr("steps.evaluate.execute.usable_limits", refuse)
+    assert limits_here(SandboxParameters(execute="where_isolated")) is None
+    assert "no generated code is run: no namespaces" in capsys.readouterr().out
+    with pytest.raises(DeviceError, match="no namespaces"):
+        limits_here(SandboxParameters())
+
+
 def test_a_risk_needs_something_that_runs() -> None:
     with pytest.raises(ValidationError, match="leave one of them out"):
-        SandboxParameters(execute=False, accept_risk=True)
+        SandboxParameters(execute="never", accept_risk=True)
 
 
 def test_shares_have_their_counts_and_intervals() -> None:

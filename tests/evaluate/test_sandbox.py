@@ -191,7 +191,7 @@ def test_where_the_kernel_forbids_isolation_it_refuses_unless_the_risk_is_accept
     refused = elsewhere([], False, *NO_MORE_NAMESPACES)
     assert isinstance(refused, str)
     assert "cannot be isolated" in refused
-    assert "parameters.evaluation.sandbox.execute: false" in refused
+    assert "parameters.evaluation.sandbox.execute: where_isolated or never" in refused
     assert "accept_risk: true" in refused
     assert "\n" not in refused
     codes = [REFERENCE, WRONG, "import os\nos.fork()", "import socket\nsocket.socket()", "while True: pass"]

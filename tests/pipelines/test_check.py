@@ -106,9 +106,9 @@ def test_too_little_space_is_said_in_numbers(project: Path) -> None:
 
 
 def test_the_check_says_how_generated_code_would_run(project: Path) -> None:
-    off = check(("early_stopping: null", "early_stopping: null\n  evaluation: {sandbox: {execute: false}}"))
+    off = check(("early_stopping: null", "early_stopping: null\n  evaluation: {sandbox: {execute: never}}"))
     assert "8/8 sandbox     ok      generated code will not run" in off.output
-    risky = check(("{execute: false}", "{accept_risk: true}"))
+    risky = check(("{execute: never}", "{accept_risk: true}"))
     assert "8/8 sandbox     ok      generated code runs " in risky.output
 
 

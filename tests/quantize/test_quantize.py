@@ -88,7 +88,7 @@ def test_training_evaluation_and_merge(stored: Stored, tiny_run: TinyRun, tmp_pa
     assert losses[-1] < losses[0] - 0.05
     test = tiny_run.examples["test"]
     few = EvaluationParameters(
-        max_prompts=2, max_new_tokens=4, max_loss_rows=4, sandbox=SandboxParameters(execute=False)
+        max_prompts=2, max_new_tokens=4, max_loss_rows=4, sandbox=SandboxParameters(execute="never")
     )
     figures = evaluate_adapter(test, stored.folder, adapter, tiny_run.tokenizer, few).figures
     loss = next(figure for figure in figures if figure.name == "loss")

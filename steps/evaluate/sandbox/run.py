@@ -29,7 +29,7 @@ def usable_limits(limits: Limits, accept_risk: bool) -> Limits:
             f"generated code cannot be isolated on this machine ({error}); allow user namespaces (Docker: "
             "--security-opt seccomp=unconfined --security-opt apparmor=unconfined; Ubuntu: sysctl "
             "kernel.apparmor_restrict_unprivileged_userns=0), or set parameters.evaluation.sandbox.execute: "
-            "false to run no generated code, or accept_risk: true there to run it with limits alone"
+            "where_isolated or never to run none, or accept_risk: true there to run it with limits alone"
         ) from error
     return limits
 
