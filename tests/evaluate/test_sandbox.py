@@ -63,11 +63,12 @@ ATTACKS = re.findall(
 
 
 def filled(code: str, secret: Path, port: int) -> str:
+    """The attack, with a wrong answer behind it: one that gets through has a wrong result in place of an exception."""
     keyctl = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
     values = {"secret": secret, "port": port, "home": Path.home(), "parent": os.getpid(), "keyctl": keyctl}
     for name, value in values.items():
         code = code.replace("{" + name + "}", str(value))
-    return code
+    return code if "def f(" in code else f"{code}\n{WRONG}"
 
 
 def processes() -> set[int]:

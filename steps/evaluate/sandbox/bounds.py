@@ -1,7 +1,4 @@
-"""Limits that are the same for every program.
-
-Apart from limits.py, since two processes a program import this, and ``dataclasses`` takes as long as all the rest.
-"""
+"""Limits that are the same for every program; limits.py has those that a configuration sets."""
 
 DISK_BYTES = 16 * 2**20
 """Size of the only writable place, a file system in memory."""
