@@ -16,6 +16,7 @@ from steps.evaluate.grade import code_of
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.evaluate.report import EvaluationReport, Verdicts
 from steps.evaluate.sandbox.limits import Limits
+from steps.evaluate.sets import problem_of
 from steps.evaluate.statistics import compare_shares, pass_at_k
 from tests.tiny_run import TinyRun
 
@@ -48,6 +49,33 @@ def test_only_tests_that_the_own_solution_passes_count(limits: Limits) -> None:
     assert [verdict.kind for verdict in found.sides[1]] == ["passed", "ran", "ran", "passed"]
     assert [verdict.ran for verdict in found.sides[0]] == [True, True, False, False]
     assert found.isolated
+
+
+def test_the_set_up_of_a_set_stands_before_its_tests(limits: Limits) -> None:
+    """As MBPP's test_setup_code; the answer's process does not see it."""
+    rows = Dataset.from_dict(
+        {"completion": [ADD], "tests": [["assert add(base, 2) == 5", "assert base == 3"]], "test_setup": ["base = 3"]}
+    )
+    found = execute(rows, [[ADD], ["def add(a, b):\n    return a + base\n"]], limits)
+    assert found.tested == [0]
+    assert [side[0].kind for side in found.sides] == ["passed", "exception"]
+
+
+def test_a_humaneval_problem_is_passed_by_its_solution(limits: Limits) -> None:
+    problem = problem_of(
+        {
+            "task_id": "one",
+            "prompt": 'def double(x):\n    """Twice x."""\n',
+            "canonical_solution": "    return 2 * x\n",
+            "test": "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(0) == 0\n",
+            "entry_point": "double",
+        },
+        "line 1",
+    )
+    rows = Dataset.from_dict({"completion": [problem.reference], "tests": [list(problem.tests)]})
+    wrong = f"{problem.prefix}\n    return x + 2"
+    found = execute(rows, [[problem.reference], [wrong]], limits)
+    assert [side[0].kind for side in found.sides] == ["passed", "wrong result"]
 
 
 @pytest.mark.parametrize(
