@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from steps.errors import DataError
 from steps.evaluate.evaluate import evaluate_adapter
-from steps.evaluate.params import EvaluationParameters, EvaluationSet
+from steps.evaluate.params import EvaluationParameters, EvaluationSet, SandboxParameters
 from steps.evaluate.sets import problem_of, read_set, set_sources
 from steps.resolve.evaluation_sets import BENCHMARKS_KEY, lock_evaluation_sets
 from steps.tokenizer import load_tokenizer
@@ -115,7 +115,7 @@ def test_impossible_sets(sets: list[dict[str, str]], message: str) -> None:
 
 def test_the_figures_of_a_set_stand_apart(tiny_run: TinyRun, tmp_path: Path) -> None:
     one = file_of(tmp_path, HUMAN_EVAL, MBPP)
-    plain = EvaluationParameters(max_prompts=3, max_new_tokens=8)
+    plain = EvaluationParameters(max_prompts=3, max_new_tokens=8, sandbox=SandboxParameters(accept_risk=True))
     with_set = plain.model_copy(update={"sets": (one,)})
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
     alone = evaluate_adapter(tiny_run.examples["test"], *folders, plain)
@@ -125,7 +125,9 @@ def test_the_figures_of_a_set_stand_apart(tiny_run: TinyRun, tmp_path: Path) -> 
     (own,) = both.sets
     assert [sample.row_id for sample in own.samples] == ["HumanEval/0", "601"]
     assert own.samples[0].tuned_answer.startswith('def add_3(value):\n    """Add 3.\n    """')
-    assert [figure.name for figure in own.figures] == [figure.name for figure in both.figures]
+    assert [figure.name for figure in own.figures] == [*(one.name for one in both.figures), "passes its tests"]
+    assert own.verdicts is not None
+    assert (own.verdicts.tested, own.verdicts.programs) == (2, 4)
     assert "base_own_loss" in both.metadata()
     assert "Set own: 2 problems" in both.html()
     assert problem_of(MBPP, "").entry_point == ""
