@@ -53,7 +53,7 @@ def finetune(
         extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
     )
     adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
-    evaluate_there = evaluate.with_options(extra={"folder": checkpoints.folder})  # of kept answers; not in the key
+    evaluate_there = evaluate.with_options(extra={"checkpoints": checkpoints.model_dump()})  # answers lie beside them
     evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, benchmark_lock, evaluation)
     _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
     promote(evaluation_report, merge_report, promotion)

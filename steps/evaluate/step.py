@@ -12,6 +12,7 @@ from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
 from steps.resolve.locks import DataLock
+from steps.train.params import CheckpointParameters
 
 
 def decided_by() -> str:
@@ -41,8 +42,8 @@ def evaluate(
     from steps.evaluate.kept import kept_answers
 
     folders = (quantized_model.path, adapter.path, tokenizer.path)
-    folder = get_step_context().step_run.config.extra["folder"]
-    kept = kept_answers(folder, *folders, evaluation.max_new_tokens)
+    checkpoints = CheckpointParameters.model_validate(get_step_context().step_run.config.extra["checkpoints"])
+    kept = kept_answers(checkpoints.folder, *folders, evaluation.max_new_tokens)
     report = evaluate_adapter(examples["test"], *folders, evaluation, kept, benchmark_lock)
     report.when_stored(kept.forget_tuned)
     return report

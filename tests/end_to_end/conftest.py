@@ -1,6 +1,6 @@
 """One finished run of the real pipeline on a tiny model, shared by all end-to-end tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ class Workplace:
                 "learning_rate": 0.005,
                 "evaluate_every": 4,
             },
-            "checkpoints": {"folder": str(self.folder / "checkpoints")},
             "evaluation": {"max_prompts": 4, "max_new_tokens": 16, "sandbox": {"accept_risk": True}},
         }
         for name, values in changes.items():
@@ -65,13 +64,15 @@ def ran(run: PipelineRunResponse) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The folder of the shared run."""
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """The folder of the shared run; checkpoints and answers are in the user's cache folder, as by default."""
     source_utils.set_custom_source_root(str(ROOT))
     folder = tmp_path_factory.mktemp("workplace")
     write_model(folder / "base")
     write_rows(folder / "rows.jsonl", 120)
-    return Workplace(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield Workplace(folder)
 
 
 @pytest.fixture(scope="session")
