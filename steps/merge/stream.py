@@ -1,0 +1,195 @@
+"""Adapters merged into a checkpoint shard by shard, a block of rows at a time: memory does not grow with the model."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from steps.errors import ModelError
+from steps.merge.changes import Change, LowRank, changes_of
+from steps.merge.layout import Layout, layout_of
+from steps.merge.loftq import rounded
+from steps.merge.shards import FinishedShards
+from steps.merge.tensors import StoredTensor, read_header, weight_files
+from steps.quantize.params import QuantizationParameters
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+BLOCK = 2**24
+"""Bytes that are read, or float32 values' bytes that are computed, at once."""
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What is to be done: everything that can be known from headers is checked before a weight is read."""
+
+    files: list[Path]
+    layout: Layout
+    stored: dict[str, StoredTensor]
+    changes: dict[str, list[Change]]
+
+    def require_vocabulary(self, tokens: int, base: str) -> None:
+        """Raise :class:`ModelError` where the tokenizer has more tokens than the model has embeddings."""
+        rows = self.stored[self.layout.tensors[self.layout.embedding]].rows
+        if rows < tokens:
+            raise ModelError(
+                f"{base}: the tokenizer has {tokens} tokens and the model's vocabulary {rows}; adapter and base do not "
+                "belong together"
+            )
+
+
+def plan_merge(base: Path, adapters: Sequence[Path], *, trust_remote_code: bool = False) -> Merging:
+    """What merging the adapters, in their order, into the checkpoint ``base`` changes.
+
+    Each update is added to the result of those before it; DoRA's magnitudes refer to the base model's weights, as in
+    training; of two adapters that hold the same weight whole the later one counts.
+
+    Raises:
+        ModelError: base and adapters do not belong together, or cannot be merged.
+    """
+    files = weight_files(base)
+    stored = {tensor.name: tensor for path in files for tensor in read_header(path)[1]}
+    layout = layout_of(base, stored, trust_remote_code=trust_remote_code)
+    return Merging(files, layout, stored, changes_of(adapters, layout, stored))
+
+
+def merge_shards(
+    merging: Merging, finished: FinishedShards, device: str, rounding: QuantizationParameters | None = None
+) -> int:
+    """Write every shard that is not there yet; names, headers and layout are the base model's.
+
+    New weights are computed in float32 and rounded once, to the type that the base has them in. All else is copied
+    byte by byte.
+
+    Args:
+        merging: what :func:`plan_merge` gave.
+        finished: where shards wait until all of them are done.
+        device: ``"cuda"`` or ``"cpu"``; where the products run.
+        rounding: 4-bit type to which changed weights are rounded before, for an adapter that was trained so (LoftQ).
+
+    Returns:
+        How many shards were there already.
+
+    Raises:
+        ModelError: a new weight is not finite, or is stored in another type than bf16, fp16 or fp32.
+    """
+    kept = 0
+    for path in merging.files:
+        if finished.has(path.name):
+            kept += 1
+            continue
+        with finished.writing(path.name) as (temporary, record):
+            record(_write(temporary, _content(path, merging.changes, device, rounding)))
+    return kept
+
+
+def _write(target: Path, blocks: Iterator[memoryview]) -> str:
+    """Write the blocks and give their SHA-256; a thread does both while the next block is made."""
+    digest = hashlib.sha256()
+    with target.open("wb") as stream, ThreadPoolExecutor(1) as pool:
+
+        def put(block: memoryview) -> None:
+            stream.write(block)
+            digest.update(block)
+
+        pending: Future[None] | None = None
+        for block in blocks:
+            if pending:
+                pending.result()
+            pending = pool.submit(put, block)
+        if pending:
+            pending.result()
+    return digest.hexdigest()
+
+
+def _content(
+    path: Path, changes: dict[str, list[Change]], device: str, rounding: QuantizationParameters | None
+) -> Iterator[memoryview]:
+    """The new file's bytes, in order."""
+    header, tensors = read_header(path)
+    yield memoryview(header)
+    done = len(header)
+    with path.open("rb", buffering=0) as stream:
+        for tensor in (one for one in tensors if one.name in changes):
+            yield from _copied(stream, done, tensor.start)
+            yield from _changed(stream, tensor, changes[tensor.name], device, rounding, str(path))
+            done = tensor.stop
+        yield from _copied(stream, done, path.stat().st_size)
+
+
+def _copied(stream: IO[bytes], start: int, stop: int) -> Iterator[memoryview]:
+    for at in range(start, stop, BLOCK):
+        yield _read(stream, at, min(at + BLOCK, stop))
+
+
+def _read(stream: IO[bytes], start: int, stop: int) -> memoryview:
+    buffer = memoryview(bytearray(stop - start))
+    stream.seek(start)
+    done = 0
+    while done < len(buffer):
+        count = stream.readinto(buffer[done:])  # type: ignore[attr-defined]  # typing's IO lacks it, every file has it
+        if not count:
+            raise ModelError(f"{stream.name}: the file became shorter while it was read; fetch it again")
+        done += count
+    return buffer
+
+
+def _changed(
+    stream: IO[bytes],
+    tensor: StoredTensor,
+    changes: list[Change],
+    device: str,
+    rounding: QuantizationParameters | None,
+    where: str,
+) -> Iterator[memoryview]:
+    """The tensor's new bytes, a block of rows at a time."""
+    import torch
+
+    dtype = tensor.dtype(where)
+    steps = [change.rows(device) for change in changes]
+    together = any(isinstance(change, LowRank) and change.needs_all_rows for change in changes)
+    count = tensor.rows if together else _rows_of_a_block(tensor)
+    low_rank = rounding is not None and len(tensor.shape) == 2
+    for start, block in _blocks(stream, tensor, dtype, device, count, rounding if low_rank else None):
+        base = block.float()
+        weight = base.clone()
+        for step in steps:
+            weight = step(weight, base, start)
+        new = weight.to(dtype)
+        if not torch.isfinite(new).all():
+            raise ModelError(f"{where}: merged, {tensor.name} is not finite; the adapter is broken or fp16 too narrow")
+        data: Any = new.cpu().contiguous().view(torch.uint8).numpy()
+        yield memoryview(data).cast("B")
+
+
+def _blocks(
+    stream: IO[bytes],
+    tensor: StoredTensor,
+    dtype: "torch.dtype",
+    device: str,
+    count: int,
+    rounding: QuantizationParameters | None,
+) -> Iterator[tuple[int, "Tensor"]]:
+    """The first row's number and ``count`` rows as the adapter found them in training."""
+    import torch
+
+    def read(start: int, stop: int) -> "Tensor":
+        width = (tensor.stop - tensor.start) // tensor.rows
+        data = _read(stream, tensor.start + start * width, tensor.start + stop * width)
+        return torch.frombuffer(data, dtype=dtype).view(stop - start, *tensor.shape[1:]).to(device)
+
+    whole = rounded(read(0, tensor.rows), rounding) if rounding else None  # its scales are of the whole weight
+    for start in range(0, tensor.rows, count):
+        stop = min(start + count, tensor.rows)
+        yield start, read(start, stop) if whole is None else whole[start:stop]
+
+
+def _rows_of_a_block(tensor: StoredTensor) -> int:
+    values = 1
+    for extent in tensor.shape[1:]:
+        values *= extent
+    return max(1, BLOCK // (4 * values))
