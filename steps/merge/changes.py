@@ -116,7 +116,7 @@ def _changes(adapter: Path, layout: Layout) -> list[tuple[str, Change]]:
     config, path = _config(adapter), adapter / "adapter_model.safetensors"
     if not path.is_file():
         raise ModelError(f"{path}: the adapter's weights are not there; give a folder in PEFT's layout, safetensors")
-    whole: list[tuple[str, Change]] = []
+    whole: dict[str, Change] = {}
     parts: dict[str, dict[str, str]] = {}
     with safe_open(path, framework="pt") as tensors:
         keys = sorted(tensors.keys())
@@ -127,10 +127,10 @@ def _changes(adapter: Path, layout: Layout) -> list[tuple[str, Change]]:
             parts.setdefault(found[1], {})[found[2].removesuffix(".weight").removeprefix("lora_")] = key
         elif not key.startswith(PREFIX) or ".lora_" in name or "trainable_tokens" in name:
             raise ModelError(f"{path}: {key} is a kind of adapter weight that cannot be merged; retrain without it")
-        else:
-            whole.append((name.replace(".base_layer.", "."), Whole(path, key)))
+        elif ".original_module." not in name:  # the base's own bias beside a trained one, where PEFT stores all biases
+            whole[name.replace(".base_layer.", ".").replace(".modules_to_save.", ".")] = Whole(path, key)
     low_rank = [(f"{module}.weight", _low_rank(path, module, found, config, layout)) for module, found in parts.items()]
-    return [*whole, *low_rank]
+    return [*whole.items(), *low_rank]
 
 
 def _config(adapter: Path) -> "LoraConfig":
