@@ -68,7 +68,7 @@ class LowRank:
 
         def apply(weight: "Tensor", base: "Tensor", start: int) -> "Tensor":
             stop = start + len(weight)
-            update = ((b @ a[:, start:stop]).T if self.transposed else b[start:stop] @ a) * self.scale
+            update = ((b @ a[:, start:stop]).T if self.transposed else b[start:stop] @ a).mul_(self.scale)
             if magnitude is None:
                 return weight.add_(update)
             if self.transposed:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-BLOCK = 2**24
+BLOCK = 2**22
 """Bytes that are read, or float32 values' bytes that are computed, at once."""
 
 
@@ -151,16 +151,17 @@ def _changed(
 
     dtype = tensor.dtype(where)
     steps = [change.rows(device) for change in changes]
-    together = any(isinstance(change, LowRank) and change.needs_all_rows for change in changes)
+    low_rank = [change for change in changes if isinstance(change, LowRank)]
+    magnitudes = any(change.magnitude for change in low_rank)
+    together = any(change.needs_all_rows for change in low_rank)
     count = tensor.rows if together else _rows_of_a_block(tensor)
-    low_rank = rounding is not None and len(tensor.shape) == 2
     for start, block in _blocks(stream, tensor, dtype, device, count, rounding if low_rank else None):
         base = block.float()
-        weight = base.clone()
+        weight = base.clone() if magnitudes else base  # LoRA alone needs no base, and changes it in place
         for step in steps:
             weight = step(weight, base, start)
         new = weight.to(dtype)
-        if not torch.isfinite(new).all():
+        if not torch.isfinite(torch.stack(weight.aminmax()).to(dtype)).all():  # a NaN anywhere is both
             raise ModelError(f"{where}: merged, {tensor.name} is not finite; the adapter is broken or fp16 too narrow")
         data: Any = new.cpu().contiguous().view(torch.uint8).numpy()
         yield memoryview(data).cast("B")

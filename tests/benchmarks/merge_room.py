@@ -64,7 +64,9 @@ def write_adapter(folder: Path, config: transformers.LlamaConfig, rank: int) -> 
     """A random LoRA adapter on the seven projections."""
     with torch.device("meta"):
         model: Any = transformers.LlamaForCausalLM(config)
-    peft.LoraConfig(r=rank, lora_alpha=16, target_modules=list(SEVEN), task_type="CAUSAL_LM").save_pretrained(folder)
+    peft.LoraConfig(r=rank, lora_alpha=16, target_modules=list(SEVEN), task_type="CAUSAL_LM").save_pretrained(
+        str(folder)
+    )
     weights = {}
     for name, module in model.named_modules():
         if name.rsplit(".", 1)[-1] in SEVEN:
@@ -108,7 +110,7 @@ def by_peft(folder: Path) -> dict[str, int]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     base: Any = transformers.AutoModelForCausalLM.from_pretrained(folder / "base", dtype="auto", device_map=device)
     tuned = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
-    model: Any = tuned.merge_and_unload()  # type: ignore[operator]  # untyped
+    model: Any = tuned.merge_and_unload()
     model.save_pretrained(folder / "merged", max_shard_size="1GB")
     return {}
 

@@ -52,6 +52,6 @@ def merged_by_peft(base: Path, adapters: list[Path]) -> dict[str, torch.Tensor]:
     tuned = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
     for name, adapter in zip(names[1:], adapters[1:], strict=True):
         tuned.load_adapter(str(adapter), adapter_name=name)
-    merged: Any = tuned.merge_and_unload(safe_merge=True, adapter_names=names)  # type: ignore[operator]  # untyped
+    merged: Any = tuned.merge_and_unload(safe_merge=True, adapter_names=names)
     state: dict[str, torch.Tensor] = merged.state_dict()
     return state
