@@ -1,11 +1,14 @@
 """Adapters merged into a checkpoint shard by shard, a block of rows at a time: memory does not grow with the model."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
 from steps.merge.changes import Change, LowRank, changes_of
@@ -16,11 +19,13 @@ from steps.merge.tensors import StoredTensor, read_header, weight_files
 from steps.quantize.params import QuantizationParameters
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 BLOCK = 2**22
-"""Bytes that are read, or float32 values' bytes that are computed, at once."""
+"""Bytes that are read, or float32 values' bytes that are computed, at once: what stays in a processor's cache."""
+
+Block = Callable[[], memoryview]
+"""Makes some of a file's bytes."""
 
 
 @dataclass(frozen=True)
@@ -87,106 +92,112 @@ def merge_shards(
     return kept
 
 
-def _write(target: Path, blocks: Iterator[memoryview]) -> str:
-    """Write the blocks and give their SHA-256; a thread does both while the next block is made."""
+def _write(target: Path, blocks: Iterator[Block]) -> str:
+    """Write the blocks in order and give their SHA-256; threads make the next ones meanwhile."""
     digest = hashlib.sha256()
-    with target.open("wb") as stream, ThreadPoolExecutor(1) as pool:
+    waiting: deque[Future[memoryview]] = deque()
+    with target.open("wb") as stream, _workers() as (pool, count):
 
         def put(block: memoryview) -> None:
             stream.write(block)
             digest.update(block)
 
-        pending: Future[None] | None = None
         for block in blocks:
-            if pending:
-                pending.result()
-            pending = pool.submit(put, block)
-        if pending:
-            pending.result()
+            waiting.append(pool.submit(block))
+            if len(waiting) > count:
+                put(waiting.popleft().result())
+        while waiting:
+            put(waiting.popleft().result())
     return digest.hexdigest()
+
+
+@contextmanager
+def _workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads, and how many: as many as torch would use within one product.
+
+    Each computes blocks of its own alone. Threads that share the work of a small block would wait for each other, on a
+    machine that does other work most of all.
+    """
+    import torch
+
+    count = torch.get_num_threads()
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool, count
+        finally:
+            torch.set_num_threads(count)
 
 
 def _content(
     path: Path, changes: dict[str, list[Change]], device: str, rounding: QuantizationParameters | None
-) -> Iterator[memoryview]:
+) -> Iterator[Block]:
     """The new file's bytes, in order."""
     header, tensors = read_header(path)
-    yield memoryview(header)
+    yield lambda: memoryview(header)
     done = len(header)
-    with path.open("rb", buffering=0) as stream:
-        for tensor in (one for one in tensors if one.name in changes):
-            yield from _copied(stream, done, tensor.start)
-            yield from _changed(stream, tensor, changes[tensor.name], device, rounding, str(path))
-            done = tensor.stop
-        yield from _copied(stream, done, path.stat().st_size)
+    for tensor in (one for one in tensors if one.name in changes):
+        yield from _copied(path, done, tensor.start)
+        yield from _changed(path, tensor, changes[tensor.name], device, rounding)
+        done = tensor.stop
+    yield from _copied(path, done, path.stat().st_size)
 
 
-def _copied(stream: IO[bytes], start: int, stop: int) -> Iterator[memoryview]:
+def _copied(path: Path, start: int, stop: int) -> Iterator[Block]:
     for at in range(start, stop, BLOCK):
-        yield _read(stream, at, min(at + BLOCK, stop))
+        yield partial(_read, path, at, min(at + BLOCK, stop))
 
 
-def _read(stream: IO[bytes], start: int, stop: int) -> memoryview:
+def _read(path: Path, start: int, stop: int) -> memoryview:
     buffer = memoryview(bytearray(stop - start))
-    stream.seek(start)
-    done = 0
-    while done < len(buffer):
-        count = stream.readinto(buffer[done:])  # type: ignore[attr-defined]  # typing's IO lacks it, every file has it
-        if not count:
-            raise ModelError(f"{stream.name}: the file became shorter while it was read; fetch it again")
-        done += count
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        done = 0
+        while done < len(buffer):
+            count = stream.readinto(buffer[done:])
+            if not count:
+                raise ModelError(f"{path}: the file became shorter while it was read; fetch it again")
+            done += count
     return buffer
 
 
 def _changed(
-    stream: IO[bytes],
+    path: Path,
     tensor: StoredTensor,
     changes: list[Change],
     device: str,
     rounding: QuantizationParameters | None,
-    where: str,
-) -> Iterator[memoryview]:
+) -> Iterator[Block]:
     """The tensor's new bytes, a block of rows at a time."""
     import torch
 
-    dtype = tensor.dtype(where)
+    dtype = tensor.dtype(str(path))
+    width = (tensor.stop - tensor.start) // tensor.rows
     steps = [change.rows(device) for change in changes]
     low_rank = [change for change in changes if isinstance(change, LowRank)]
     magnitudes = any(change.magnitude for change in low_rank)
-    together = any(change.needs_all_rows for change in low_rank)
-    count = tensor.rows if together else _rows_of_a_block(tensor)
-    for start, block in _blocks(stream, tensor, dtype, device, count, rounding if low_rank else None):
-        base = block.float()
+
+    def read(start: int, stop: int) -> "Tensor":
+        data = _read(path, tensor.start + start * width, tensor.start + stop * width)
+        return torch.frombuffer(data, dtype=dtype).view(stop - start, *tensor.shape[1:]).to(device)
+
+    # the scales of a rounding are of the whole weight
+    whole = rounded(read(0, tensor.rows), rounding) if rounding and low_rank else None
+
+    def make(start: int, stop: int) -> memoryview:
+        base = (read(start, stop) if whole is None else whole[start:stop]).float()
         weight = base.clone() if magnitudes else base  # LoRA alone needs no base, and changes it in place
         for step in steps:
             weight = step(weight, base, start)
         new = weight.to(dtype)
         if not torch.isfinite(torch.stack(weight.aminmax()).to(dtype)).all():  # a NaN anywhere is both
-            raise ModelError(f"{where}: merged, {tensor.name} is not finite; the adapter is broken or fp16 too narrow")
+            raise ModelError(f"{path}: merged, {tensor.name} is not finite; the adapter is broken or fp16 too narrow")
         data: Any = new.cpu().contiguous().view(torch.uint8).numpy()
-        yield memoryview(data).cast("B")
+        return memoryview(data).cast("B")
 
-
-def _blocks(
-    stream: IO[bytes],
-    tensor: StoredTensor,
-    dtype: "torch.dtype",
-    device: str,
-    count: int,
-    rounding: QuantizationParameters | None,
-) -> Iterator[tuple[int, "Tensor"]]:
-    """The first row's number and ``count`` rows as the adapter found them in training."""
-    import torch
-
-    def read(start: int, stop: int) -> "Tensor":
-        width = (tensor.stop - tensor.start) // tensor.rows
-        data = _read(stream, tensor.start + start * width, tensor.start + stop * width)
-        return torch.frombuffer(data, dtype=dtype).view(stop - start, *tensor.shape[1:]).to(device)
-
-    whole = rounded(read(0, tensor.rows), rounding) if rounding else None  # its scales are of the whole weight
+    together = any(change.needs_all_rows for change in low_rank)
+    count = tensor.rows if together else _rows_of_a_block(tensor)
     for start in range(0, tensor.rows, count):
-        stop = min(start + count, tensor.rows)
-        yield start, read(start, stop) if whole is None else whole[start:stop]
+        yield partial(make, start, min(start + count, tensor.rows))
 
 
 def _rows_of_a_block(tensor: StoredTensor) -> int:
