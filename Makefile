@@ -42,12 +42,13 @@ stop-dashboard:  ## stop it
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
 
-bench: install  ## measure data rooms, tokenisation, training on a CPU, answers and the sandbox, side by side with plain calls and TRL
+bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox and the merge, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms
 	@$(RUN) python -W ignore -m tests.benchmarks.format_room
 	@$(RUN) python -W ignore -m tests.benchmarks.cpu_training
 	@$(RUN) python -W ignore -m tests.benchmarks.generation
 	@$(RUN) python -W ignore -m tests.benchmarks.sandbox
+	@$(RUN) python -W ignore -m tests.benchmarks.merge_room
 
 bench-gpu: install  ## on a GPU: our training plans and plain TRL side by side on a random Llama-2-7B
 	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --sides "$$(cat tests/benchmarks/gpu_sides.txt)" --output docs/gpu_training.json

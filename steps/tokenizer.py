@@ -1,5 +1,6 @@
 """The tokenizer as training and serving use it."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,12 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         raise ModelError(f"{folder}: the tokenizer has no end-of-sequence token; a model tuned with it could not stop")
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def vocabulary_hash(folder: Path) -> str:
+    """SHA-256, hexadecimal, of every token with its id; chat template and padding do not count."""
+    vocabulary = load_tokenizer(folder).get_vocab()
+    return hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest()
 
 
 def choose_padding(tokenizer: "PreTrainedTokenizerBase") -> None:

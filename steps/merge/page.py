@@ -19,7 +19,7 @@ def draw(report: MergeReport) -> Page:
             ),
             Tile("Same first choice", f"{report.top1_agreement:.2%}", "of the tokens"),
             Tile("Weights changed", f"{report.changed_weights}", f"{report.unchanged_weights} others untouched"),
-            Tile("Size", f"{report.bytes / 1e6:,.0f} MB"),
+            Tile("Size", f"{report.bytes / 1e6:,.0f} MB", _shards(report)),
         ],
         sections=[
             Section(
@@ -47,3 +47,8 @@ def draw(report: MergeReport) -> Page:
             )
         ],
     )
+
+
+def _shards(report: MergeReport) -> str:
+    kept = f", {report.resumed_shards} kept from a killed merge" if report.resumed_shards else ""
+    return f"{report.shards} {'file' if report.shards == 1 else 'files'}{kept}"

@@ -19,6 +19,8 @@ class MergeReport(Report):
     max_logit_difference_bound: float
     max_loss_difference_bound: float
     bytes: int
+    shards: int = 1
+    resumed_shards: int = 0  # that a killed merge had finished
     device: str
     seconds: float
 
@@ -32,5 +34,5 @@ class MergeReport(Report):
         }
 
     def decisive_json(self) -> str:
-        """Everything but the time that it took and the device's description."""
-        return self.model_dump_json(exclude={"seconds", "device"})
+        """Everything but the time that it took, the device's description and what was there already."""
+        return self.model_dump_json(exclude={"seconds", "device", "resumed_shards"})

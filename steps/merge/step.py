@@ -13,6 +13,7 @@ from steps.artifacts import Adapter, MergedModel, TokenizerFiles
 from steps.fingerprint import fingerprint
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
+from steps.merge.shards import shards_of
 from steps.resolve.locks import ModelLock
 
 
@@ -39,5 +40,6 @@ def merge(
     from steps.merge.merge import merge_adapter
 
     with output_directory() as folder:
-        report = merge_adapter(model_lock, adapter.path, tokenizer.path, examples["test"], merging, folder)
-        return MergedModel(folder), report
+        shards = shards_of(model_lock, [adapter.path], folder.parent)
+        report = merge_adapter(model_lock, adapter.path, tokenizer.path, examples["test"], merging, folder, shards)
+        return MergedModel(folder, when_stored=shards.remove), report

@@ -1,13 +1,16 @@
 """The proof that the merged model is base + adapter."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from datasets import Dataset
 
 from steps.errors import ModelError
+from steps.merge.changes import Change, Whole
 from steps.merge.report import MergeReport
+from steps.merge.tensors import read_header, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -61,57 +64,42 @@ def compare(expected: list[Outputs], merged: list[Outputs]) -> dict[str, float]:
     }
 
 
-def changed_weights(base: Path, merged: Path, adapter: Path) -> tuple[int, int]:
-    """Numbers of weights that the merge changed and left alone, tensor by tensor.
+def changed_weights(base: Path, merged: Path, changes: Mapping[str, list[Change]]) -> tuple[int, int]:
+    """Numbers of weights that the merge changed and left alone, read back from disk, tensor by tensor.
 
-    What the adapter targets is read from its weights, so that every way to name targets gives the same answer.
+    Args:
+        base: the base model.
+        merged: the merged model.
+        changes: what the adapters do, by the tensor's name.
 
     Raises:
-        ModelError: a weight that the adapter targets is as before, or another one is not, or a weight that the
+        ModelError: a weight that an adapter targets is as before, or another one is not, or a weight that an
             adapter holds whole (a bias, a module to save) is not the merged model's.
     """
     import torch
-    from safetensors import safe_open
 
-    updated, whole = _adapted(adapter)
-    places = {name: path for path in base.glob("*.safetensors") for name in _names(path)}
+    places = {tensor.name: path for path in weight_files(base) for tensor in read_header(path)[1]}
     changed, unchanged, seen = 0, 0, set()
-    for path in sorted(merged.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
-                if name not in places:
-                    raise ModelError(f"{path}: {name} is not a weight of the base model")
-                weight = tensors.get_tensor(name)
-                with safe_open(places[name], framework="pt") as originals:
-                    same = torch.equal(originals.get_tensor(name), weight)
-                if name in whole:
-                    if not torch.equal(whole[name].to(weight.dtype), weight):
-                        raise ModelError(f"{path}: {name} is not the one that was trained; the merge lost it")
-                elif (name in updated) == same:
-                    what = "did not change" if same else "changed although the adapter does not target it"
-                    raise ModelError(f"{path}: {name} {what}; the adapter does not fit this base model")
-                seen.add(name)
-                changed += not same
-                unchanged += same
-    lost = (updated | whole.keys()) - seen
+    for path in weight_files(merged):
+        for tensor in read_header(path)[1]:
+            name, change = tensor.name, changes.get(tensor.name, [])
+            if name not in places:
+                raise ModelError(f"{path}: {name} is not a weight of the base model")
+            weight = _tensor(path, name)
+            same = torch.equal(_tensor(places[name], name), weight)
+            if change and isinstance(change[-1], Whole):
+                if not torch.equal(_tensor(change[-1].path, change[-1].key).to(weight.dtype), weight):
+                    raise ModelError(f"{path}: {name} is not the one that was trained; the merge lost it")
+            elif bool(change) == same:
+                what = "did not change" if same else "changed although the adapter does not target it"
+                raise ModelError(f"{path}: {name} {what}; the adapter does not fit this base model")
+            seen.add(name)
+            changed += not same
+            unchanged += same
+    lost = places.keys() - seen
     if lost:
-        raise ModelError(f"{merged}: {min(lost)} is missing, which the adapter trained")
+        raise ModelError(f"{merged}: {min(lost)} is missing, which the base model has")
     return changed, unchanged
-
-
-def _adapted(adapter: Path) -> "tuple[set[str], dict[str, torch.Tensor]]":
-    """Names of the base weights that the adapter adds to, and the weights that replace one of the base."""
-    from safetensors.torch import load_file
-
-    updated: set[str] = set()
-    whole: dict[str, torch.Tensor] = {}
-    for name, weight in load_file(adapter / "adapter_model.safetensors").items():
-        base, marker, _ = name.removeprefix("base_model.model.").partition(".lora_")
-        if marker:
-            updated.add(f"{base}.weight")
-        else:
-            whole[base.replace(".base_layer.", ".")] = weight
-    return updated, whole
 
 
 def check_bounds(report: MergeReport) -> None:
@@ -129,8 +117,8 @@ def check_bounds(report: MergeReport) -> None:
         )
 
 
-def _names(path: Path) -> list[str]:
+def _tensor(path: Path, name: str) -> "torch.Tensor":
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as tensors:
-        return list(tensors.keys())
+        return cast("torch.Tensor", tensors.get_tensor(name))

@@ -18,6 +18,7 @@ from steps.format.params import PromptParameters
 from steps.format.tokenize import Encoder
 from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
+from steps.merge.stream import plan_merge
 from steps.merge.verify import changed_weights
 from steps.template import template_names
 from tests.format.sequences import encoded
@@ -117,9 +118,10 @@ def test_a_weight_that_changed_without_being_targeted_is_found(tiny_run: TinyRun
     shutil.copytree(merged, damaged)
     weights = load_file(damaged / "model.safetensors")
     weights["model.norm.weight"] += 1
+    base = Path(tiny_run.lock.folder)
     save_file(weights, damaged / "model.safetensors")
     with pytest.raises(ModelError, match=r"model\.norm\.weight changed although the adapter does not target it"):
-        changed_weights(Path(tiny_run.lock.folder), damaged, tiny_run.adapter)
+        changed_weights(base, damaged, plan_merge(base, [tiny_run.adapter]).changes)
 
 
 def test_merged_model_answers_like_base_plus_adapter(tiny_run: TinyRun, merged: Path) -> None:

@@ -1,0 +1,106 @@
+"""Shards of a merge that was killed wait in a folder of their own, so that the next one makes only what is missing."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from steps.errors import ModelError
+from steps.files import hashes, sha256_of
+from steps.fingerprint import fingerprint
+from steps.quantize.device import describe_device
+from steps.resolve.locks import ModelLock
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+class FinishedShards:
+    """Shards of one merge, each whole and with its SHA-256 beside it; one process at a time may hold them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = folder.with_suffix(".lock")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out, and clear away what a killed one was writing.
+
+        Raises:
+            ModelError: another process holds the folder.
+        """
+        with self._locked():
+            self.folder.mkdir(exist_ok=True)
+            for left in self.folder.glob(".writing-*"):
+                left.unlink()
+            yield
+
+    def has(self, name: str) -> bool:
+        """Whether the shard is there and is what was written."""
+        path, record = self.folder / name, self._record(name)
+        return path.is_file() and record.is_file() and record.read_text(encoding="utf-8") == sha256_of(path)
+
+    def bytes(self) -> int:
+        """Space that they take already."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[tuple[Path, Callable[[str], object]]]:
+        """Give a file to write and a function to call with its SHA-256; it becomes the shard if nothing goes wrong."""
+        temporary = self.folder / f".writing-{name}"
+        yield temporary, lambda digest: self._record(name).write_text(digest, encoding="utf-8")
+        temporary.rename(self.folder / name)
+
+    def give(self, names: Sequence[str], output: Path) -> None:
+        """The shards in ``output`` too, without a copy: it lies on the same disk."""
+        for name in names:
+            try:
+                os.link(self.folder / name, output / name)
+            except OSError:  # a file system without hard links; after a kill this shard is made again
+                (self.folder / name).rename(output / name)
+
+    def remove(self) -> None:
+        """Remove them, unless another process does the same work right now."""
+        try:
+            with self._locked():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.lock.unlink()
+        except ModelError:
+            return
+
+    def _record(self, name: str) -> Path:
+        return self.folder / f"{name}.sha256"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with self.lock.open("a") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ModelError(
+                        f"{self.folder}: another process is doing this very merge; wait until it has ended and run "
+                        "again, which then finds the result in the cache"
+                    ) from None
+                if not self.lock.exists() or not os.path.samestat(self.lock.stat(), os.fstat(stream.fileno())):
+                    continue  # its former holder has removed it meanwhile
+                yield
+                return
+
+
+def shards_of(lock: ModelLock, adapters: Sequence[Path], parent: Path) -> FinishedShards:
+    """Where the shards of exactly this merge wait; other inputs, code or libraries have a folder of their own.
+
+    Args:
+        lock: the base model.
+        adapters: their folders, in order.
+        parent: folder on the disk of the output; the output itself is gone after a kill.
+    """
+    code = fingerprint(str(Path(__file__).with_name("stream.py")), *LIBRARIES)
+    work = [lock.files, [hashes(adapter) for adapter in adapters], code, describe_device().kind]
+    digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+    return FinishedShards(parent / f".merge-{digest[:32]}")
