@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.errors import DataError, ModelError
-from steps.merge.loftq import start_like_training
+from steps.merge.loftq import rounding_of, start_like_training
 from steps.provenance import PROVENANCE, read_provenance
 from steps.quantize.device import Device, describe_device
 from steps.resolve.base_model import local_model
@@ -45,7 +45,9 @@ def _with_adapter(folder: Path, device: Device) -> "PeftModel":
     lock = ModelLock.model_validate(provenance["base_model"])
     base = _load(local_model(lock), device, trusted=lock.trust_remote_code)
     tuned = PeftModel.from_pretrained(base, str(folder))
-    start_like_training(tuned, provenance)
+    rounding = rounding_of(provenance)
+    if rounding is not None:
+        start_like_training(tuned, rounding)
     return tuned
 
 
