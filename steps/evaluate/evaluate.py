@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,15 @@ from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SIDES: tuple[Side, Side] = ("base", "tuned")
+
+@dataclass(frozen=True)
+class Made:
+    """What one model made of each set."""
+
+    losses: list[list[RowLoss]]
+    answers: list[list[Answer]]
 
 
 def evaluate_adapter(
@@ -68,23 +75,17 @@ def evaluate_adapter(
     benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
     measured = [test.select(range(min(evaluation.max_loss_rows, len(test)))), *benchmarks]
     asked = [test.select(range(min(evaluation.max_prompts, len(test)))), *benchmarks]
-    losses: dict[Side, list[list[RowLoss]]] = {}
-    answers: dict[Side, list[list[Answer]]] = {}
+    made: list[Made] = []
 
     def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
-        size = evaluation.batch_size
-        losses[side] = [completion_losses(model, rows, size, side) for rows in measured]
-        with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
-            answers[side] = [
-                generate_answers(model, tokenizer, rows, evaluation.max_new_tokens, size, side, file) for rows in asked
-            ]
+        made.append(_ask(model, side, measured, asked, tokenizer, evaluation, kept))
 
     base = load_quantized(model_folder, device)
     ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
     ask(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
     own, *others = (
         compared(
-            Asked(name, asked[at], [losses[side][at] for side in SIDES], [answers[side][at] for side in SIDES]),
+            Asked(name, asked[at], [side.losses[at] for side in made], [side.answers[at] for side in made]),
             evaluation.confidence,
             limits,
         )
@@ -103,3 +104,22 @@ def evaluate_adapter(
         seconds=time.monotonic() - start,
         sets=tuple(others),
     )
+
+
+def _ask(
+    model: "PreTrainedModel | PeftModel",
+    side: Side,
+    measured: list[Dataset],
+    asked: list[Dataset],
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: EvaluationParameters,
+    kept: KeptAnswers | None,
+) -> Made:
+    """Losses of each measured set, then answers to each asked one."""
+    size = evaluation.batch_size
+    losses = [completion_losses(model, rows, size, side) for rows in measured]
+    with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
+        answers = [
+            generate_answers(model, tokenizer, rows, evaluation.max_new_tokens, size, side, file) for rows in asked
+        ]
+    return Made(losses, answers)
