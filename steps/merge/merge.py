@@ -9,7 +9,8 @@ from datasets import Dataset
 
 from steps.errors import ModelError
 from steps.files import require_space
-from steps.merge.loftq import rounding_of, start_like_training
+from steps.merge.load import load_model, put_adapter
+from steps.merge.loftq import rounding_of
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
 from steps.merge.shards import FinishedShards, shards_of
@@ -25,7 +26,7 @@ from steps.resolve.locks import ModelLock
 from steps.tokenizer import generation_config, load_tokenizer, vocabulary_hash
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 def merge_adapter(
@@ -93,7 +94,7 @@ def _merge(
     changed, unchanged = changed_weights(base_folder, output, plan.changes)
     rows = test.select(range(min(merging.max_prompts, len(test))))
     expected = _base_with_adapter(base_folder, adapter_folder, rows, device, rounding, lock)
-    merged = _load(output, device, trust_remote_code=lock.trust_remote_code)
+    merged = load_model(output, device, trust_remote_code=lock.trust_remote_code)
     differences = compare(expected, outputs(merged, rows))
     report = MergeReport(
         base_model=lock.name,
@@ -140,20 +141,6 @@ def _write_rest(base: Path, tokenizer: "PreTrainedTokenizerBase", output: Path, 
             shutil.copyfile(path, output / path.name)
 
 
-def _load(folder: Path, device: Device, *, trust_remote_code: bool) -> "PreTrainedModel":
-    from transformers import AutoModelForCausalLM
-
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype="auto",
-        device_map=device.map,
-        attn_implementation=device.attention,
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-    )
-    return model
-
-
 def _base_with_adapter(
     base_folder: Path,
     adapter_folder: Path,
@@ -163,10 +150,5 @@ def _base_with_adapter(
     lock: ModelLock,
 ) -> list[Outputs]:
     """What base + adapter say, not merged."""
-    from peft import PeftModel
-
-    base = _load(base_folder, device, trust_remote_code=lock.trust_remote_code)
-    tuned = PeftModel.from_pretrained(base, str(adapter_folder))
-    if rounding:
-        start_like_training(tuned, rounding)
-    return outputs(tuned, rows)
+    base = load_model(base_folder, device, trust_remote_code=lock.trust_remote_code)
+    return outputs(put_adapter(base, adapter_folder, rounding), rows)

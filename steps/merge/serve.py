@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.errors import DataError, ModelError
-from steps.merge.loftq import rounding_of, start_like_training
+from steps.merge.load import load_model, put_adapter
+from steps.merge.loftq import rounding_of
 from steps.provenance import PROVENANCE, read_provenance
 from steps.quantize.device import Device, describe_device
 from steps.resolve.base_model import local_model
@@ -37,35 +38,19 @@ def load_tuned(folder: Path) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTo
 
 
 def _with_adapter(folder: Path, device: Device) -> "PeftModel":
-    from peft import PeftModel
-
     if not (folder / PROVENANCE).is_file():
         raise ModelError(f"{folder / PROVENANCE}: missing; it says what the adapter's base model is")
     provenance = read_provenance(folder)
     lock = ModelLock.model_validate(provenance["base_model"])
     base = _load(local_model(lock), device, trusted=lock.trust_remote_code)
-    tuned = PeftModel.from_pretrained(base, str(folder))
-    rounding = rounding_of(provenance)
-    if rounding is not None:
-        start_like_training(tuned, rounding)
-    return tuned
+    return put_adapter(base, folder, rounding_of(provenance))
 
 
 def _load(folder: Path, device: Device, *, trusted: bool) -> "PreTrainedModel":
-    from transformers import AutoModelForCausalLM
-
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype="auto",
-            device_map=device.map,
-            attn_implementation=device.attention,
-            use_safetensors=True,
-            trust_remote_code=trusted,
-        )
+        return load_model(folder, device, trust_remote_code=trusted)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no model can be loaded there ({str(error).splitlines()[0]})") from error
-    return model
 
 
 def print_answer(
