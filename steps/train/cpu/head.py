@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from steps.tokenizer import IGNORED
+from steps.train.kernels.recognise import head_scales
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ROWS = 64
 """Positions whose logits are in work at a time: so few that they stay in the processor's cache."""
-
-SCALED_BY = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-"""What a model's configuration names where its logits are more than hidden states times weights."""
 
 
 class TokenScores(torch.autograd.Function):
@@ -68,7 +66,7 @@ def obstacle(base: "PreTrainedModel") -> str | None:
     """Why a model keeps TRL's output layer, or None."""
     config = base.config.get_text_config()
     head = cast("Any", base).get_output_embeddings()
-    scaled = [name for name in SCALED_BY if getattr(config, name, None) is not None]
+    scaled = head_scales(config)
     checks = (
         (type(head) is not torch.nn.Linear, f"its output layer is a {type(head).__name__}"),
         (getattr(head, "bias", None) is not None, "its output layer has a bias"),

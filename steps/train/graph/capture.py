@@ -15,7 +15,7 @@ from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
 from steps.train.kernels.fuse import Fusion
 from steps.train.kernels.head import FrozenHeadLoss
-from steps.train.kernels.recognise import other_dropout
+from steps.train.kernels.recognise import head_scales, other_dropout
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,8 +28,6 @@ CAPTURE_MODE = "thread_local"
 """Calls of other threads, as the loader's that pins memory, do not end a capture."""
 WARM_UPS = 2
 """Passes before the capture: they compile Triton's kernels and allocate what stays."""
-SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-"""Settings of models whose logits are more than a matrix product."""
 
 
 def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | None:
@@ -37,7 +35,7 @@ def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | Non
     config: Any = model.get_base_model().config
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if getattr(config, name, None)]
-    scaled = [name for name in SCALED_HEADS if getattr(config, name, None) is not None]
+    scaled = head_scales(config)
     dropout = other_dropout(model, fusion.left) if fusion is not None else None
     checks = (
         (part != "nothing" and model.device.type != "cuda", "it needs a CUDA GPU"),

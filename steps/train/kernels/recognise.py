@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
+HEAD_SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+"""What a model's configuration names where its logits are more than hidden states times weights."""
+
+
+def head_scales(config: Any) -> list[str]:
+    """The names of those that the configuration sets."""
+    return [name for name in HEAD_SCALES if getattr(config, name, None) is not None]
+
+
 def obstacle(layer: Any) -> str | None:
     """Why a LoRA layer cannot be fused, or None."""
     from bitsandbytes.nn.modules import Linear4bit
