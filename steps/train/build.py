@@ -140,16 +140,11 @@ def largest_batch(blocks: Dataset, count: int) -> tuple[int, int]:
 
     What a batch has too few tokens is filled with sequences of up to a block's length.
     """
-    import pyarrow.compute as pc
-
-    from steps.rows import batches_of
-
-    lengths = list_lengths(blocks, "input_ids")
-    packed = [int(n) for table in batches_of(blocks) for n in pc.list_value_length(table["seq_lengths"]).to_pylist()]
-    block, taken = int(lengths.max()), min(count, len(blocks))
+    lengths, packed = (sorted(list_lengths(blocks, column).tolist()) for column in ("input_ids", "seq_lengths"))
+    block, taken = lengths[-1], min(count, len(blocks))
     tokens = block * taken
-    filling = -(-(tokens - int(sum(sorted(lengths)[:taken]))) // block)
-    return tokens, sum(sorted(packed)[-taken:]) + filling
+    filling = -(-(tokens - sum(lengths[:taken])) // block)
+    return tokens, sum(packed[-taken:]) + filling
 
 
 def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":

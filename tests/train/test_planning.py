@@ -1,13 +1,16 @@
 """Whatever the plan, the pipeline's training learns the same."""
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
-from datasets import DatasetDict
+import torch
+from datasets import Dataset, DatasetDict
 
 from steps.errors import ConfigError
 from steps.train import build, planning
-from steps.train.build import without_padding
+from steps.train.build import largest_batch, without_padding
+from steps.train.graph.batch import StaticBatch
 from steps.train.plan.choose import PlannedPlan
 from steps.train.plan.memory import predict_memory
 from steps.train.plan.params import PlanParameters
@@ -15,6 +18,7 @@ from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
+from tests.train.test_graph import packed
 
 
 def train(run: TinyRun, folder: Path, parameters: PlanParameters | None = None) -> TrainingReport:
@@ -50,6 +54,17 @@ def test_fused_plans_learn_what_the_plain_one_learns(
         assert other.grad_norm == pytest.approx(one.grad_norm, rel=0.1)
     assert fused.validation[-1].loss == pytest.approx(plain.validation[-1].loss, abs=0.02)
     assert fused.tokens == plain.tokens
+
+
+def test_no_batch_is_larger_than_the_largest() -> None:
+    """Every choice of up to two blocks fits the static memory of that size."""
+    lengths = [[9, 12], [20], [5, 6, 7], [32]]
+    blocks = Dataset.from_list([{"input_ids": [4] * sum(one), "seq_lengths": one} for one in lengths])
+    assert largest_batch(blocks, 2) == (64, 3 + 2 + 1)
+    static = StaticBatch(64, 32, 6, torch.device("cpu"))
+    for count in (1, 2):
+        for chosen in combinations(lengths, count):
+            assert static.misfit(packed(list(chosen))) is None
 
 
 def test_blocks_without_padding_learn_the_same(tiny_run: TinyRun, tmp_path: Path) -> None:
