@@ -75,7 +75,7 @@ def test_runs_and_versions_are_compared(first_run: PipelineRunResponse, workplac
     ("name", "message"),
     [
         ("no-such-run", "no-such-run: not the name of one run"),
-        ("nobody:1", "ZenML has no model 'nobody'; it has tiny"),
+        ("nobody:1", "ZenML has no model 'nobody'; it has "),
         ("tiny:99", "model tiny has no version '99'; it has 1"),
     ],
 )
