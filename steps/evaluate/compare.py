@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from datasets import Dataset
 
+from steps.evaluate.distributions import distribution
 from steps.evaluate.execute import PASSES, RUNS, Execution, execute
 from steps.evaluate.generate import Answer
 from steps.evaluate.grade import GRADES, grade
@@ -33,10 +34,20 @@ def compared(asked: Asked, confidence: float, limits: Limits | None) -> SetRepor
     return SetReport(
         name=asked.name,
         figures=[*compare_losses(asked.losses[0], asked.losses[1], confidence), *shares],
-        samples=_samples(asked.rows, asked.answers, base, tuned, execution),
+        samples=_samples(asked, base, tuned, execution),
         verdicts=_verdicts(asked.rows, execution),
         loss_tokens=sum(row.tokens for row in asked.losses[0]),
+        distributions=(
+            distribution("loss of a row's own completion, nats per token", *_per_token(asked.losses)),
+            distribution(
+                "length of an answer, tokens", *([answer.tokens for answer in side] for side in asked.answers)
+            ),
+        ),
     )
+
+
+def _per_token(losses: list[list[RowLoss]]) -> list[list[float]]:
+    return [[row.nats / row.tokens for row in side] for side in losses]
 
 
 def _shares(
@@ -84,24 +95,23 @@ def _verdicts(asked: Dataset, execution: Execution | None) -> Verdicts | None:
 
 
 def _samples(
-    asked: Dataset,
-    answers: list[list[Answer]],
-    base: list[dict[str, bool]],
-    tuned: list[dict[str, bool]],
-    execution: Execution | None,
+    asked: Asked, base: list[dict[str, bool]], tuned: list[dict[str, bool]], execution: Execution | None
 ) -> list[Sample]:
-    verdicts = execution.sides if execution else [[None] * len(asked)] * 2
+    verdicts = execution.sides if execution else [[None] * len(asked.rows)] * 2
+    losses = [dict(enumerate(side)) for side in _per_token(asked.losses)]  # of other, often more, rows
     return [
         Sample(
             row_id=row["row_id"],
             instruction=row["instruction"],
             reference=row["completion"],
-            base_answer=answers[0][index].text,
-            tuned_answer=answers[1][index].text,
+            base_answer=asked.answers[0][index].text,
+            tuned_answer=asked.answers[1][index].text,
             base_grades=base[index],
             tuned_grades=tuned[index],
             base_verdict=verdicts[0][index],
             tuned_verdict=verdicts[1][index],
+            base_loss=losses[0].get(index),
+            tuned_loss=losses[1].get(index),
         )
-        for index, row in enumerate(asked)
+        for index, row in enumerate(asked.rows)
     ]

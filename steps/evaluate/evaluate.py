@@ -103,6 +103,7 @@ def evaluate_adapter(
         device=device.reason,
         seconds=time.monotonic() - start,
         sets=tuple(others),
+        distributions=own.distributions,
     )
 
 

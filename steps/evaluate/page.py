@@ -2,21 +2,17 @@
 
 from collections.abc import Sequence
 
+from steps.evaluate.gallery import described, gallery, spread
 from steps.evaluate.report import EvaluationReport, Figure, Sample, Verdicts
-from steps.evaluate.sandbox.verdict import Verdict
 from steps.page import Page, Section, Table, Tile, Tone
 
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "plain"}
-SHOWN_SAMPLES = 12
 SHOWN_CHANGES = 20
 SHOWN_UNTESTED = 10
 
 
 def draw(report: EvaluationReport) -> Page:
-    """The comparison first, then what became of the programs, then answers side by side: gains, losses, the rest."""
-    shown = sorted(report.samples, key=_gain, reverse=True)
-    half = SHOWN_SAMPLES // 2
-    shown = shown if len(shown) <= SHOWN_SAMPLES else shown[:half] + shown[-half:]
+    """The comparison first, then what became of the programs, then how values are spread, then answers side by side."""
     return Page(
         title="Base against tuned",
         lead=f"{report.loss_rows:,} test rows with {report.loss_tokens:,} completion tokens, {report.answers:,} greedy "
@@ -46,7 +42,8 @@ def draw(report: EvaluationReport) -> Page:
                 if one.verdicts
                 for section in _execution(f"set {one.name}", one.verdicts, one.samples)
             ),
-            *(_sample(number, sample) for number, sample in enumerate(shown, 1)),
+            *spread(report.distributions),
+            *gallery(report.samples),
         ],
     )
 
@@ -116,7 +113,7 @@ def _changes(title: str, changed: Sequence[Sample]) -> Section:
     if not changed:
         return Section(title, text="No prompt.")
     rows = [
-        [_first_line(sample.instruction), _verdict(sample.base_verdict), _verdict(sample.tuned_verdict)]
+        [_first_line(sample.instruction), described(sample.base_verdict), described(sample.tuned_verdict)]
         for sample in changed[:SHOWN_CHANGES]
     ]
     more = f", the first {SHOWN_CHANGES}" if len(changed) > SHOWN_CHANGES else ""
@@ -136,31 +133,3 @@ def _untested(of: str, verdicts: Verdicts) -> Section:
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0][:100] if text.strip() else ""
-
-
-def _verdict(verdict: Verdict | None) -> str:
-    if verdict is None:
-        return ""
-    return f"{verdict.kind}: {verdict.detail}" if verdict.detail else verdict.kind
-
-
-def _gain(sample: Sample) -> int:
-    return sum(sample.tuned_grades.values()) - sum(sample.base_grades.values())
-
-
-def _sample(number: int, sample: Sample) -> Section:
-    return Section(
-        f"Answer {number}",
-        text=sample.instruction,
-        codes=[
-            (f"base: {_about(sample.base_grades, sample.base_verdict)}", sample.base_answer),
-            (f"tuned: {_about(sample.tuned_grades, sample.tuned_verdict)}", sample.tuned_answer),
-        ],
-    )
-
-
-def _about(grades: dict[str, bool], verdict: Verdict | None) -> str:
-    passed = [name for name, value in grades.items() if value]
-    about = ", ".join(passed) if passed else "none of the grades"
-    failed = verdict is not None and verdict.kind not in ("passed", "ran")
-    return f"{about}; {_verdict(verdict)}" if failed else about

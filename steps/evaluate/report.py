@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from steps.evaluate.distributions import Distribution
 from steps.evaluate.sandbox.verdict import Verdict
 from steps.report import Report
 
@@ -48,6 +49,8 @@ class Sample(BaseModel):
     tuned_grades: dict[str, bool]
     base_verdict: Verdict | None = None
     tuned_verdict: Verdict | None = None
+    base_loss: float | None = None  # of the row's own completion, nats per token
+    tuned_loss: float | None = None
 
 
 class Verdicts(BaseModel):
@@ -73,6 +76,7 @@ class SetReport(BaseModel):
     samples: list[Sample]
     verdicts: Verdicts | None = None
     loss_tokens: int
+    distributions: tuple[Distribution, ...] = ()
 
 
 class EvaluationReport(Report):
@@ -89,6 +93,7 @@ class EvaluationReport(Report):
     device: str
     seconds: float
     sets: tuple[SetReport, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
