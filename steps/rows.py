@@ -29,6 +29,7 @@ ROW_FEATURES = Features(
         "instruction": Value("string"),
         "completion": Value("string"),
         "tests": List(Value("string")),  # one doctest session or assert statements each; empty where there is none
+        "preamble": Value("string"),  # code that the completion stands below in its source, run before an answer; or ""
     }
 )
 

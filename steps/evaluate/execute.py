@@ -57,12 +57,12 @@ def limits_here(sandbox: SandboxParameters) -> Limits | None:
 def execute(rows: Dataset, sides: Sequence[Sequence[str]], limits: Limits) -> Execution:
     """Run each row's own solution, then every side's answer to it.
 
-    An answer meets the row's tests only if the row's own solution passes them here: many a documented function needs
-    the module round it, and a test that nothing can pass says nothing about a model.
+    An answer meets the row's tests only if the row's own solution passes them here: a test that nothing can pass, since
+    it needs a package or the network, says nothing about a model.
 
     Args:
-        rows: columns ``completion`` and ``tests``; of evaluation sets also ``test_setup``, what stands
-            before each test.
+        rows: columns ``completion``, ``tests`` and ``preamble`` (what runs before an answer); of evaluation sets also
+            ``test_setup``, what stands before each test.
         sides: for each model, its answers in the order of the rows.
         limits: of each program.
     """
@@ -71,14 +71,14 @@ def execute(rows: Dataset, sides: Sequence[Sequence[str]], limits: Limits) -> Ex
         tuple(f"{setup}\n{test}" if setup else test for test in row_tests)
         for setup, row_tests in zip(setups, rows["tests"], strict=True)
     ]
-    references = list(rows["completion"])
+    references, preambles = list(rows["completion"]), list(rows["preamble"])
     known = [index for index, row_tests in enumerate(tests) if row_tests]
-    own = [Program(references[index], tests[index], references[index]) for index in known]
+    own = [Program(references[index], tests[index], references[index], preambles[index]) for index in known]
     found = dict(zip(known, _verdicts(own, "programs, the data's own", limits), strict=True))
     programs = [
-        Program(code_of(answer), tests[index], references[index])
+        Program(code_of(answer), tests[index], references[index], preambles[index])
         if index in found and found[index].passed
-        else Program(code_of(answer))
+        else Program(code_of(answer), preamble=preambles[index])
         for answers in sides
         for index, answer in enumerate(answers)
     ]

@@ -141,6 +141,7 @@ def _rows(problems: list[Problem], name: str, tokenizer: "PreTrainedTokenizerBas
             "instruction": one.instruction,
             "completion": one.reference,
             "tests": list(one.tests),
+            "preamble": "",
             "prompt": f"{prompt}{given}",
             "prompt_ids": starts.encode(prompt, add_special_tokens=False).ids + ids(given),
             "completion_ids": [*ids(rest), tokenizer.eos_token_id],

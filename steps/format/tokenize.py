@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROBES = ("", "a", " a", "\na", "Add 1.", "def f(x):\n    return 'é 🙂'\n")
 """Instructions on which a prompt in two parts is compared with the whole."""
 
-TEXT_COLUMNS = ("row_id", "source", "license", "instruction", "completion", "tests")
+TEXT_COLUMNS = ("row_id", "source", "license", "instruction", "completion", "tests", "preamble")
 
 EXAMPLE_FEATURES = Features(
     {
@@ -30,6 +30,7 @@ EXAMPLE_FEATURES = Features(
         "instruction": Value("string"),
         "completion": Value("string"),
         "tests": List(Value("string")),
+        "preamble": Value("string"),
         "prompt": Value("string"),
         "prompt_ids": List(Value("int32")),
         "completion_ids": List(Value("int32")),  # the end token last

@@ -17,6 +17,7 @@ KNOWN_NAMES = {
     "tests": ("tests", "test_list"),
     "challenge_tests": ("challenge_tests", "challenge_test_list"),
     "test_setup": ("test_setup", "test_setup_code"),
+    "preamble": ("preamble",),
     "group": ("group", "task_id"),
     "license": ("license",),
 }
@@ -41,6 +42,7 @@ class RowTexts:
     tests: tuple[str, ...] = ()
     group: str = ""
     license: str = ""
+    preamble: str = ""
 
 
 def choose_columns(columns: Columns, available: Sequence[str], where: str, key: str) -> dict[str, str]:
@@ -92,7 +94,8 @@ def map_row(record: Mapping[str, object], chosen: Mapping[str, str]) -> RowTexts
         instruction, completion = fields.required("instruction"), fields.required("completion")
         extra = fields.text("input")
         instruction = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-    texts = RowTexts(instruction, completion, fields.tests(), fields.group(), fields.text("license"))
+    told = (fields.tests(), fields.group(), fields.text("license"), fields.text("preamble"))
+    texts = RowTexts(instruction, completion, *told)
     if fields.problems:
         raise UnreadableRow(*fields.problems)
     return texts

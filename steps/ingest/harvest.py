@@ -7,11 +7,12 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import metadata
 from pathlib import Path
 
-from steps.errors import DataError
+from steps.ingest.surroundings import Modules, module_name, names_read, preamble
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -35,6 +36,7 @@ class DocumentedFunction:
     instruction: str
     completion: str
     tests: tuple[str, ...]
+    preamble: str  # what of its module the function and its tests need
 
 
 def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
@@ -46,15 +48,14 @@ def harvest(files: Mapping[str, Path]) -> Iterator[DocumentedFunction]:
     Args:
         files: Python files by their path below the import root (see ``package_files``).
     """
-    for name, path in files.items():
-        parts = Path(name).with_suffix("").parts
-        module = [part for part in parts if part != "__init__"]
-        if any(_is_left_out(part) for part in module):
+    modules = Modules({module_name(name): path for name, path in files.items()})
+    for name in files:
+        module = module_name(name)
+        if any(_is_left_out(part) for part in module.split(".")):
             continue
-        text = _source(path)
         seen = set()
-        for node in _functions(_parsed(text, path).body):
-            if node.name not in seen and (found := _documented(node, ".".join(module), text)) is not None:
+        for node in _functions(modules.tree(module).body):
+            if node.name not in seen and (found := _documented(node, module, modules)) is not None:
                 seen.add(node.name)
                 yield found
 
@@ -72,23 +73,6 @@ def _is_left_out(part: str) -> bool:
     return part.startswith(("_", "test_")) or part in {"tests", "test", "conftest"}
 
 
-def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason}); this package cannot be harvested") from error
-
-
-def _parsed(text: str, path: Path) -> ast.Module:
-    try:
-        return ast.parse(text)
-    except SyntaxError as error:
-        raise DataError(
-            f"{path}:{error.lineno}: not valid Python here ({error.msg}); "
-            "install a version of the package for this Python"
-        ) from error
-
-
 def _functions(body: list[ast.stmt]) -> Iterator[Function]:
     """Functions of a module, also those that it defines under ``if`` or ``try``, fall-backs last."""
     for node in body:
@@ -101,7 +85,7 @@ def _functions(body: list[ast.stmt]) -> Iterator[Function]:
             yield from _functions([*node.body, *node.orelse, *handlers])
 
 
-def _documented(node: Function, module: str, text: str) -> DocumentedFunction | None:
+def _documented(node: Function, module: str, modules: Modules) -> DocumentedFunction | None:
     docstring = ast.get_docstring(node, clean=False)
     if node.name.startswith("_") or docstring is None or all(map(_does_nothing, node.body[1:])):
         return None
@@ -109,12 +93,23 @@ def _documented(node: Function, module: str, text: str) -> DocumentedFunction | 
     prose = _prose(docstring)
     if not prose:
         return None
+    tests = _doctests(docstring)
     return DocumentedFunction(
         qualified_name=f"{module}.{node.name}",
         instruction=f"Write a Python function `{_signature(node)}`.\n\n{prose}",
-        completion=_without_docstring(node, text),
-        tests=_doctests(docstring),
+        completion=_without_docstring(node, modules.text(module)),
+        tests=tests,
+        preamble=preamble(modules.statements(module), node.name, names_read(node) | _names_in(tests)),
     )
+
+
+def _names_in(tests: tuple[str, ...]) -> frozenset[str]:
+    """Names that the sessions' own code reads; a malformed example has none."""
+    found: frozenset[str] = frozenset()
+    for example in (one for session in tests for one in doctest.DocTestParser().get_examples(session)):
+        with suppress(SyntaxError):
+            found |= names_read(ast.parse(example.source))
+    return found
 
 
 def _does_nothing(line: ast.stmt) -> bool:

@@ -160,13 +160,14 @@ def _harvested(source: Source, lock: LockedSource, key: str) -> Records:
                 "instruction": found.instruction,
                 "completion": found.completion,
                 "tests": list(found.tests),
+                "preamble": found.preamble,
                 "group": found.qualified_name,
                 "license": license,
             },
         )
         for found in harvest({name: files[name] for name in lock.files})
     )
-    return Records(["instruction", "completion", "tests", "group", "license"], records)
+    return Records(["instruction", "completion", "tests", "preamble", "group", "license"], records)
 
 
 def _place(record: Record, chosen: Mapping[str, str], texts: RowTexts) -> str:
@@ -185,6 +186,7 @@ def _row(source: Source, location: str, texts: RowTexts) -> Row:
         "instruction": texts.instruction,
         "completion": texts.completion,
         "tests": texts.tests,
+        "preamble": texts.preamble,
     }
 
 

@@ -11,9 +11,9 @@ class Columns(Parameters):
     """Names that a source gives to our columns; None takes the first known name that the source has.
 
     Known names: instruction (also question, prompt, text), input (context), completion (output, response, answer,
-    code), messages, tests (test_list), challenge_tests (challenge_test_list), test_setup (test_setup_code), group
-    (task_id; else rows that ask the same are one group), license. Where instruction and completion are both there,
-    ``messages`` is not read.
+    code), messages, tests (test_list), challenge_tests (challenge_test_list), test_setup (test_setup_code),
+    preamble, group (task_id; else rows that ask the same are one group), license. Where instruction and completion are
+    both there, ``messages`` is not read.
     """
 
     instruction: str | None = None
@@ -25,6 +25,9 @@ class Columns(Parameters):
     tests: str | None = Field(default=None, description="a text or a list of texts")
     challenge_tests: str | None = Field(default=None, description="harder tests, appended to the others")
     test_setup: str | None = Field(default=None, description="code put before each test")
+    preamble: str | None = Field(
+        default=None, description="code that runs before an answer, such as the imports of its module"
+    )
     group: str | None = Field(default=None, description="rows of one group stay in one split; a text or a whole number")
     license: str | None = None
 

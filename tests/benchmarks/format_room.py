@@ -67,6 +67,7 @@ def write_rows(path: Path, count: int) -> None:
                     "instruction": instruction,
                     "completion": f"def f{number}(value):\n{body}    return value\n",
                     "tests": [],
+                    "preamble": "",
                     "prompt": rendered,
                 }
                 for number, instruction, body, rendered in zip(

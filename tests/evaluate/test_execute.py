@@ -38,6 +38,7 @@ def test_only_tests_that_the_own_solution_passes_count(limits: Limits) -> None:
         {
             "completion": [ADD, "def head(x):\n    return helper(x)\n", "x = 1\n", ADD],
             "tests": [["assert add(1, 2) == 3"], [">>> head([1])\n1\n"], [], ["assert add(1, 2) == 3"]],
+            "preamble": [""] * 4,
         }
     )
     base = ["def add(a, b):\n    return a - b\n", "def head(x):\n    return x[0]\n", "x = y\n", "Sure!"]
@@ -54,11 +55,31 @@ def test_only_tests_that_the_own_solution_passes_count(limits: Limits) -> None:
 def test_the_set_up_of_a_set_stands_before_its_tests(limits: Limits) -> None:
     """As MBPP's test_setup_code; the answer's process does not see it."""
     rows = Dataset.from_dict(
-        {"completion": [ADD], "tests": [["assert add(base, 2) == 5", "assert base == 3"]], "test_setup": ["base = 3"]}
+        {
+            "completion": [ADD],
+            "tests": [["assert add(base, 2) == 5", "assert base == 3"]],
+            "test_setup": ["base = 3"],
+            "preamble": [""],
+        }
     )
     found = execute(rows, [[ADD], ["def add(a, b):\n    return a + base\n"]], limits)
     assert found.tested == [0]
     assert [side[0].kind for side in found.sides] == ["passed", "exception"]
+
+
+def test_a_preamble_runs_before_the_answer_and_passes_no_test_by_itself(limits: Limits) -> None:
+    needs = "from __future__ import annotations\n\ndef root(x: float) -> float:\n    return helper(math.sqrt(x))\n"
+    rows = Dataset.from_dict(
+        {
+            "completion": [needs],
+            "tests": [[">>> root(4)\n3.0\n>>> helper(1)\n2\n"]],
+            "preamble": ["import math\n\ndef helper(x):\n    return x + 1\n"],
+        }
+    )
+    found = execute(rows, [[needs], ["import math\n"], ["def root(x):\n    return x ** 0.5 + 1\n"]], limits)
+    assert found.tested == [0]
+    assert [side[0].kind for side in found.sides] == ["passed", "exception", "passed"]
+    assert found.sides[1][0].detail == "test 1: NameError: name 'root' is not defined"
 
 
 def test_a_humaneval_problem_is_passed_by_its_solution(limits: Limits) -> None:
@@ -72,7 +93,7 @@ def test_a_humaneval_problem_is_passed_by_its_solution(limits: Limits) -> None:
         },
         "line 1",
     )
-    rows = Dataset.from_dict({"completion": [problem.reference], "tests": [list(problem.tests)]})
+    rows = Dataset.from_dict({"completion": [problem.reference], "tests": [list(problem.tests)], "preamble": [""]})
     wrong = f"{problem.prefix}\n    return x + 2"
     found = execute(rows, [[problem.reference], [wrong]], limits)
     assert [side[0].kind for side in found.sides] == ["passed", "wrong result"]

@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelLock:
 
 def rows(*numbers: int, **changes: str) -> Dataset:
     """Rows by number, all with the given fields changed."""
-    plain = {"source": "here", "location": "", "group": "", "license": "MIT", "tests": []}
+    plain = {"source": "here", "location": "", "group": "", "license": "MIT", "tests": [], "preamble": ""}
     return Dataset.from_list(
         [{**plain, "row_id": str(number), **row(number), **changes} for number in numbers],
         features=ROW_FEATURES,

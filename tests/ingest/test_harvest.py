@@ -87,6 +87,7 @@ def price(item: str, *, vat=0.2) -> float:
         ),
         completion=("@cache\ndef price(item: str, *, vat=0.2) -> float:\n    # Tea only.\n    return 2.0 * (1 + vat)"),
         tests=('>>> price("tea")\n2.4\n>>> price("tea", vat=0)\n2.0\n',),
+        preamble="",
     )
 
 

@@ -44,6 +44,7 @@ def test_files_and_packages_give_rows_of_one_shape(tmp_path: Path) -> None:
         "instruction": "Add",
         "completion": "a + b",
         "tests": [],
+        "preamble": "",
     }
     harvested = rows[1]
     assert harvested["location"] == harvested["group"]

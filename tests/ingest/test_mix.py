@@ -14,6 +14,7 @@ from steps.ingest.mix import shares_of, smallest
 from steps.ingest.report import IngestReport
 from steps.resolve.data import lock_data
 from steps.resolve.params import DataParameters
+from steps.rows import ROW_FEATURES
 
 
 def _ingest(folder: Path, counts: dict[str, int], weights: list[float]) -> tuple[Dataset, IngestReport]:
@@ -85,9 +86,8 @@ def test_a_weight_that_leaves_no_row_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_smallest_row_ids_are_kept_once_each() -> None:
-    features = {"row_id": ["c", "a", "b", "a"]}
-    columns = {name: ["x"] * 4 for name in ("source", "location", "group", "license", "instruction", "completion")}
-    rows = Dataset.from_dict(features | columns | {"tests": [["t"]] * 4})
+    special: dict[str, list[object]] = {"row_id": ["c", "a", "b", "a"], "tests": [["t"]] * 4}
+    rows = Dataset.from_dict({name: special.get(name, ["x"] * 4) for name in ROW_FEATURES})
     assert smallest(rows, 3)["row_id"][:] == ["a", "b", "a"]
     assert smallest(rows, 1)["row_id"][:] == ["a"]
     assert smallest(rows, 4) is rows

@@ -8,10 +8,11 @@ from typing import Any
 from steps.evaluate.sandbox.peer import OF_ANSWERS, AnswerGone, Output, Peer
 
 
-def serve(code: str, peer: Peer) -> None:
+def serve(preamble: str, code: str, peer: Peer) -> None:
     """Run the code, say how that ended, and do what the tests ask until they stop asking.
 
     Args:
+        preamble: code of the data's that runs first, in the same module.
         code: the generated program.
         peer: the end of the conversation with the tests.
     """
@@ -24,7 +25,11 @@ def serve(code: str, peer: Peer) -> None:
     peer.allowed = {**OF_ANSWERS, "name": lambda _, name: module.__dict__[name]}
     peer.printed = output.taken
     try:
-        exec(compile(code, "answer.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what this is for
+        for text, file in (
+            (preamble, "preamble.py"),
+            (code, "answer.py"),
+        ):  # apart: an answer may begin with __future__
+            exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what this is for
     except BaseException as error:  # what ended the program is reported, be it sys.exit
         peer.send(_ended(error))
         return

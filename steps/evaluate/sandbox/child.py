@@ -112,7 +112,7 @@ def _become_program(spec: dict[str, Any], descriptors: list[int], as_nobody: boo
 def _run(spec: dict[str, Any]) -> None:
     peer = Peer(3, 4, {})
     if "code" in spec:
-        serve(spec["code"], peer)
+        serve(spec["preamble"], spec["code"], peer)
         return
     judge(spec, peer, lambda message: _say(5, message))
 

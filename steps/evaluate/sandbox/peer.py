@@ -1,7 +1,8 @@
 """The conversation between the tests' process and the answer's process: one JSON object a line, one call at a time.
 
 The tests ask for the answer's functions by name and call them; while a call runs, the answer may call functions that
-it was given as arguments, or take the next item of such an iterator, and nothing else of theirs.
+it was given as arguments, take the next item of such an iterator, or ask whether such an object is true, and nothing
+else of theirs.
 """
 
 import builtins
@@ -20,12 +21,11 @@ def _call(function: Any, *arguments: Any, **named: Any) -> Any:
     return function(*arguments, **named)
 
 
-OF_ARGUMENTS: dict[str, Callable[..., Any]] = {"call": _call, "next": next, "iter": iter}
+OF_ARGUMENTS: dict[str, Callable[..., Any]] = {"call": _call, "next": next, "iter": iter, "bool": bool}
 OF_ANSWERS: dict[str, Callable[..., Any]] = {
     **OF_ARGUMENTS,
     "getattr": getattr,
     "setattr": setattr,
-    "bool": bool,
     "repr": repr,
     "str": str,
     "len": len,
@@ -132,7 +132,7 @@ class Peer:
         try:
             arguments = [self._decoded(argument) for argument in message["arguments"]]
             named = {name: self._decoded(argument) for name, argument in message["named"].items()}
-            value = self.allowed[message["do"]](self._decoded(message["on"]), *arguments, **named)
+            value = self._allowed(message["do"])(self._decoded(message["on"]), *arguments, **named)
             after = [self._encoded(argument if _changes(argument) else None) for argument in arguments]
             reply = {"value": self._encoded(value), "after": after, "printed": self.printed()}
         except AnswerGone:
@@ -142,6 +142,12 @@ class Peer:
             after = [self._encoded(argument if _changes(argument) else None) for argument in arguments]
             reply = {"raised": bases, "text": _text(error), "after": after, "printed": self.printed()}
         self.send(reply)
+
+    def _allowed(self, operation: str) -> Callable[..., Any]:
+        if operation not in self.allowed:
+            kind = AttributeError if operation == "getattr" else TypeError  # so hasattr says that there is none
+            raise kind(f"an answer has no access to {operation} of an object that the tests made")
+        return self.allowed[operation]
 
     def _gone(self, what: str) -> AnswerGone:
         self.gone = True

@@ -42,11 +42,16 @@ GRACE_SECONDS = 1.0  # for the last word of a process that has ended
 
 @dataclass(frozen=True)
 class Program:
-    """A generated program, the data's tests for it, and the data's own solution, which says what is tested."""
+    """A generated program, the data's tests for it, and the data's own solution, which says what is tested.
+
+    ``preamble`` is the data's code that runs before the program, such as the imports of the module that the solution
+    was taken from.
+    """
 
     code: str
     tests: tuple[str, ...] = ()
     reference: str = ""
+    preamble: str = ""
 
 
 @dataclass
@@ -73,7 +78,7 @@ def run_program(program: Program, limits: Limits, start: Start) -> Verdict:
     Raises:
         DeviceError: the kernel, or the container, does not let a process isolate itself.
     """
-    names = names_in(program.tests, program.reference)
+    names = names_in(program.tests, f"{program.preamble}\n\n{program.reference}")
     tests = {"tests": program.tests, "names": names.of_answer, "imports": names.imports, "modules": names.modules}
     with TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
         to_tests, from_answer = os.pipe()
@@ -83,7 +88,7 @@ def run_program(program: Program, limits: Limits, start: Start) -> Verdict:
         try:
             try:
                 for spec, theirs in (
-                    ({"code": program.code}, (to_answer, from_answer)),
+                    ({"preamble": program.preamble, "code": program.code}, (to_answer, from_answer)),
                     (tests, (to_tests, from_tests, from_judge)),
                 ):
                     sides.append(_started(spec, theirs, limits, folder, start))
