@@ -1,11 +1,15 @@
 """Files that are either whole or absent, and hashes of them."""
 
+import fcntl
 import hashlib
+import os
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from steps.errors import DeviceError
 
@@ -27,6 +31,40 @@ def whole_directory(target: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
+    """Hold the lock of a file, which a killed process lets go of; the holder may remove the file.
+
+    Fails at once where another process holds it, since waiting would end in doing work that is done already.
+
+    Args:
+        path: the file; it is made, with its folders.
+        busy: makes the error from the name of the process that holds it ("123 on its machine").
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a+", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                raise busy(stream.read()) from None
+            if not _is_at(path, stream):
+                continue  # its former holder has removed it meanwhile
+            stream.truncate(0)
+            stream.write(f"{os.getpid()} on {platform.node()}")
+            stream.flush()
+            yield
+            return
+
+
+def _is_at(path: Path, stream: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def sha256_of(path: Path) -> str:

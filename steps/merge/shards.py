@@ -1,6 +1,5 @@
 """Shards of a merge that was killed wait in a folder of their own, so that the next one makes only what is missing."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from steps.errors import ModelError
-from steps.files import hashes, sha256_of
+from steps.files import hashes, locked, sha256_of
 from steps.fingerprint import fingerprint
 from steps.quantize.device import describe_device
 from steps.resolve.locks import ModelLock
@@ -32,7 +31,7 @@ class FinishedShards:
         Raises:
             ModelError: another process holds the folder.
         """
-        with self._locked():
+        with locked(self.lock, _busy):
             self.folder.mkdir(exist_ok=True)
             for left in self.folder.glob(".writing-*"):
                 left.unlink()
@@ -65,7 +64,7 @@ class FinishedShards:
     def remove(self) -> None:
         """Remove them, unless another process does the same work right now."""
         try:
-            with self._locked():
+            with locked(self.lock, _busy):
                 shutil.rmtree(self.folder, ignore_errors=True)
                 self.lock.unlink()
         except ModelError:
@@ -74,22 +73,12 @@ class FinishedShards:
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.sha256"
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            with self.lock.open("a") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ModelError(
-                        f"{self.folder}: another process is doing this very merge; wait until it has ended and run "
-                        "again, which then finds the result in the cache"
-                    ) from None
-                if not self.lock.exists() or not os.path.samestat(self.lock.stat(), os.fstat(stream.fileno())):
-                    continue  # its former holder has removed it meanwhile
-                yield
-                return
+
+def _busy(process: str) -> ModelError:
+    return ModelError(
+        f"process {process} is doing this very merge; wait until it has ended and run again, which then finds the "
+        "result in the cache"
+    )
 
 
 def shards_of(lock: ModelLock, adapters: Sequence[Path], parent: Path) -> FinishedShards:

@@ -1,22 +1,19 @@
 """Checkpoints on disk: each whole or absent, verified before use, in a folder that only the same work finds."""
 
-import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import DatasetDict
 
 from steps.errors import DeviceError, TrainingError
-from steps.files import hashes, require_space
+from steps.files import hashes, locked, require_space
 from steps.fingerprint import fingerprint
 from steps.quantize.device import describe_device
 from steps.rows import batches_of
@@ -49,7 +46,7 @@ class Checkpoints:
                 f"{self.folder}: no checkpoint can be written there ({error.strerror}); name another folder under "
                 "parameters.checkpoints.folder"
             ) from error
-        with self._locked_file():
+        with locked(self.lock, _busy):
             for left in self.folder.glob(".writing-*"):
                 shutil.rmtree(left)
             yield
@@ -90,7 +87,7 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove the checkpoints, unless another process does the same work right now."""
         try:
-            with self._locked_file():
+            with locked(self.lock, _busy):
                 shutil.rmtree(self.folder, ignore_errors=True)
                 self.lock.unlink()
         except TrainingError:
@@ -98,19 +95,6 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
-
-    @contextmanager
-    def _locked_file(self) -> Iterator[None]:
-        while True:
-            with self.lock.open("a+", encoding="utf-8") as stream:
-                _lock(stream, self.folder)
-                if not _is_at(self.lock, stream):
-                    continue  # its former holder has removed it meanwhile
-                stream.truncate(0)
-                stream.write(f"{os.getpid()} on {platform.node()}")
-                stream.flush()
-                yield
-                return
 
 
 def step_of(checkpoint: Path) -> int:
@@ -156,23 +140,11 @@ def work_of(blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, tra
     return digest.hexdigest()[:32]
 
 
-def _lock(stream: IO[str], folder: Path) -> None:
-    """Take the lock or fail at once: waiting would end in doing work that is done already."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        raise TrainingError(
-            f"{folder}: process {stream.read()} is doing this very training; wait until it has ended and run again, "
-            "which then finds the result in the cache"
-        ) from None
-
-
-def _is_at(path: Path, stream: IO[str]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
-    except FileNotFoundError:
-        return False
+def _busy(process: str) -> TrainingError:
+    return TrainingError(
+        f"process {process} is doing this very training; wait until it has ended and run again, which then finds the "
+        "result in the cache"
+    )
 
 
 def _to_disk(path: Path) -> None:
