@@ -74,8 +74,8 @@ def _lead(origins: Origins) -> str:
     where = ", ".join(part for part in (source, base.commit and f"revision {code(base.commit)}") if part)
     return (
         f"{code(base.name)}{f' ({where})' if where else ''}, tuned with a LoRA adapter on "
-        f"{_trained_rows(origins):,} instruction/completion pairs. The adapter is merged in: this is a plain "
-        f"transformers model in the base's own precision, with the tokenizer and the chat template it was trained with."
+        f"{_trained_rows(origins):,} rows. The adapter is merged in: this is a plain transformers model, with the "
+        f"tokenizer and the chat template that it was trained with."
     )
 
 
@@ -114,7 +114,7 @@ def _results(origins: Origins) -> list[Any]:
             dataset_revision=revision,
             dataset_split="test" if revision else None,
             metric_type=figure.name.replace(" ", "_"),
-            metric_name=f"{figure.name} ({figure.unit})",
+            metric_name=f"{figure.name} ({figure.unit})" if figure.unit else figure.name,
             metric_value=round(figure.tuned, 6),
         )
         for name, kind, revision, figures in sets
@@ -150,13 +150,12 @@ def _use(origins: Origins) -> str:
 def _data(origins: Origins) -> str:
     rows = [
         [
-            code(source.name),
+            code(source.name if source.kind != "files" else source.name.rsplit("/", 1)[-1]),
             _state(source.state, lock.files),
             f"{source.rows:,}",
-            ", ".join(f"{code(name)} {count:,}" if name else f"unknown {count:,}" for name, count in licences.items()),
+            ", ".join(f"{code(name) if name else 'unknown'} {count:,}" for name, count in source.licenses.items()),
         ]
         for source, lock in zip(origins.ingested.sources, origins.data.sources, strict=True)
-        for licences in [source.licenses]
     ]
     splits = ", ".join(f"{split.sequences:,} {split.name}" for split in origins.formatted.splits)
     return (
@@ -219,7 +218,7 @@ def _figures(report: EvaluationReport) -> str:
 def _figure_table(figures: list[Figure]) -> str:
     rows = [
         [
-            one.name if one.unit == "share" else f"{one.name} ({one.unit})",
+            one.name if one.unit in ("", "share") else f"{one.name} ({one.unit})",
             one.show(one.base),
             one.show(one.tuned),
             _signed(one, one.difference),
@@ -255,7 +254,7 @@ def _fidelity(report: MergeReport) -> str:
         ["same first choice", f"{report.top1_agreement:.2%}", ""],
     ]
     return (
-        f"{report.changed_weights:,} weights changed, {report.unchanged_weights:,} are the base's own, byte for byte. "
+        f"{report.changed_weights:,} weights changed, {report.unchanged_weights:,} are the base's own. "
         f"Written, reloaded and compared with base + adapter at full precision on {report.rows:,} held-out rows "
         f"({report.positions:,} tokens):\n\n{table(['', 'measured', 'bound'], rows)}"
     )

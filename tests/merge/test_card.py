@@ -63,7 +63,8 @@ def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def card(merged: tuple[Path, Origins], origins: Origins) -> ModelCard:
     write_card(merged[0], origins)
-    return ModelCard.load(merged[0] / "README.md")  # refuses front matter that it cannot read
+    found: ModelCard = ModelCard.load(merged[0] / "README.md")  # refuses front matter that it cannot read
+    return found
 
 
 def test_figures_are_those_of_the_reports(merged: tuple[Path, Origins], tiny_run: TinyRun) -> None:
