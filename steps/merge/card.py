@@ -15,7 +15,7 @@ from typing import Any
 from steps.evaluate.report import EvaluationReport, Figure, Verdicts
 from steps.files import sha256_of
 from steps.format.report import FormatReport
-from steps.ingest.report import IngestReport
+from steps.ingest.report import IngestedSource, IngestReport
 from steps.markdown import code, fenced, table
 from steps.merge.report import MergeReport
 from steps.provenance import LINEAGE, PROVENANCE, read_provenance
@@ -71,7 +71,8 @@ def _name(origins: Origins) -> str:
 def _lead(origins: Origins) -> str:
     base = origins.base
     source = f"https://huggingface.co/{base.hub}" if base.hub else base.package and f"package {base.package}"
-    where = ", ".join(part for part in (source, base.commit and f"revision {code(base.commit)}") if part)
+    word = "version" if base.package else "revision"
+    where = ", ".join(part for part in (source, base.commit and f"{word} {code(base.commit)}") if part)
     return (
         f"{code(base.name)}{f' ({where})' if where else ''}, tuned with a LoRA adapter on "
         f"{_trained_rows(origins):,} rows. The adapter is merged in: this is a plain transformers model, with the "
@@ -151,7 +152,7 @@ def _data(origins: Origins) -> str:
     rows = [
         [
             code(source.name if source.kind != "files" else source.name.rsplit("/", 1)[-1]),
-            _state(source.state, lock.files),
+            _state(source, lock.files),
             f"{source.rows:,}",
             ", ".join(f"{code(name) if name else 'unknown'} {count:,}" for name, count in source.licenses.items()),
         ]
@@ -164,13 +165,13 @@ def _data(origins: Origins) -> str:
     )
 
 
-def _state(state: str, files: dict[str, str]) -> str:
-    """Commit or version; of files their SHA-256."""
-    if not files:
-        return code(state)
-    shown = [f"SHA-256 {code(digest)}" for _, digest in sorted(files.items())[:SHOWN_FILES]]
-    more = len(files) - len(shown)
-    return ", ".join([*shown, *([f"{more:,} more in {code(LINEAGE)}"] if more else [])])
+def _state(source: IngestedSource, files: dict[str, str]) -> str:
+    """A commit or a version; of one file its SHA-256."""
+    if source.kind != "files":
+        return code(source.state)
+    if len(files) == 1:
+        return f"SHA-256 {code(*files.values())}"
+    return f"{len(files):,} files, each by its SHA-256 in {code(LINEAGE)}"
 
 
 def _recipe(origins: Origins, adapter: dict[str, Any]) -> str:
@@ -178,7 +179,7 @@ def _recipe(origins: Origins, adapter: dict[str, Any]) -> str:
     lora, report, prompt = training.lora, origins.training, origins.formatted
     targets = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
     kinds = [name for name, on in (("rank-stabilised", lora.rslora), ("DoRA", lora.dora)) if on]
-    warmup = f", warm-up over {training.warmup_ratio:.0%}" if training.warmup_ratio else ""
+    warmup = f", warm-up over {training.warmup_ratio:.0%} of the steps" if training.warmup_ratio else ""
     rows = [
         ("base while training", _quantization(QuantizationParameters.model_validate(adapter["quantization"]), origins)),
         ("LoRA", ", ".join([f"r {lora.r}, alpha {lora.alpha:g}, dropout {lora.dropout:g}", *kinds])),

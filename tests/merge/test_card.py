@@ -112,6 +112,24 @@ def test_a_hub_base_and_hub_rows_are_named_with_their_revisions(merged: tuple[Pa
     assert "| `owner/rows` | `c0ffee` | 80 | `MIT` 80 |" in found.text
 
 
+def test_sources_of_many_files_are_short(merged: tuple[Path, Origins]) -> None:
+    known = merged[1]
+    (source,), (lock,) = known.ingested.sources, known.data.sources
+    many = {f"{number}.py": "f" * 64 for number in range(30)}
+    for changes, expected in (
+        ({}, "| `rows.jsonl` | 30 files, each by its SHA-256 in `lineage.json` | 80 |"),
+        ({"name": "toolz", "kind": "package", "state": "1.2.0"}, "| `toolz` | `1.2.0` | 80 |"),
+    ):
+        changed = replace(
+            known,
+            ingested=known.ingested.model_copy(update={"sources": [source.model_copy(update=changes)]}),
+            data=known.data.model_copy(update={"sources": [lock.model_copy(update={"files": many})]}),
+        )
+        text = card(merged, changed).text
+        assert expected in text
+        assert str(Path(source.name).parent) not in text, "where it lay is nobody's business"
+
+
 def test_an_answer_with_fences_stays_whole(merged: tuple[Path, Origins]) -> None:
     text = card(merged, merged[1]).text
     assert f"Answer:\n\n`````\n{ANSWER}\n`````\n" in text
