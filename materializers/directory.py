@@ -16,6 +16,7 @@ from steps.artifacts import Directory
 from steps.errors import ModelError
 from steps.files import hashes
 from steps.page import Page, Section, Table, render
+from steps.provenance import LINEAGE
 
 FILES = "files"
 MANIFEST = "manifest.json"
@@ -74,8 +75,9 @@ class DirectoryMaterializer(BaseMaterializer):
         return {path: VisualizationType.HTML}
 
     def compute_content_hash(self, data: Directory) -> str:
-        """Hash of the manifest: equal files give an equal hash, whatever run wrote them."""
-        return hashlib.sha256(json.dumps(self._manifest(), sort_keys=True).encode()).hexdigest()
+        """Hash of the manifest: equal files give an equal hash, whatever run wrote them, as ``lineage.json`` says."""
+        decisive = {name: digest for name, digest in self._manifest().items() if name != LINEAGE}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def _manifest(self) -> dict[str, str]:
         with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "r") as stream:

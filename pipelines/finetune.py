@@ -41,19 +41,20 @@ def finetune(
     promotion: PromotionParameters = PromotionParameters(),
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
-    data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, _ = resolve(
+    data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, environment = resolve(
         data, base_model, splits.contamination.against, set_sources(evaluation)
     )
     raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
     rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
-    blocks, examples, _, tokenizer, _ = format_step(split_rows, tokenizer_lock, prompt)
+    blocks, examples, _, tokenizer, format_report = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
     train_there = train.with_options(  # none of it is part of the cache key
         extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
     )
-    adapter, _ = train_there(blocks, quantized_model, tokenizer, training)
+    adapter, training_report = train_there(blocks, quantized_model, tokenizer, training)
     evaluate_there = evaluate.with_options(extra={"checkpoints": checkpoints.model_dump()})  # answers lie beside them
     evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, benchmark_lock, evaluation)
-    _, merge_report = merge(model_lock, adapter, tokenizer, examples, merging)
+    known = (data_lock, ingest_report, format_report, training_report, evaluation_report, environment)  # for its card
+    _, merge_report = merge(model_lock, adapter, tokenizer, examples, *known, merging)
     promote(evaluation_report, merge_report, promotion)

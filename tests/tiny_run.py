@@ -7,7 +7,9 @@ from datasets import DatasetDict
 
 from steps.format.format import format_rows
 from steps.format.params import PromptParameters
+from steps.format.report import FormatReport
 from steps.ingest.ingest import ingest_sources
+from steps.ingest.report import IngestReport
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import lock_model
@@ -34,6 +36,9 @@ class TinyRun:
     adapter: Path
     training: TrainingParameters
     report: TrainingReport
+    data: DataLock
+    ingested: IngestReport
+    formatted: FormatReport
 
 
 def make_tiny_run(folder: Path, width: int = 64) -> TinyRun:
@@ -44,17 +49,20 @@ def make_tiny_run(folder: Path, width: int = 64) -> TinyRun:
         path.mkdir()
     write_model(base, width=width)
     data = DataParameters(sources=(Source(files=str(write_rows(folder / "rows.jsonl"))),))
-    raw_rows, _, _ = ingest_sources(data, lock_data(data))
+    data_lock = lock_data(data)
+    raw_rows, _, ingested = ingest_sources(data, data_lock)
     parameters = SplitParameters(validation=0.15, test=0.15, near_duplicate_threshold=None)  # the rows are alike
     splits, _, _ = split_rows(raw_rows, parameters, DataLock(sources=[]))
     lock = lock_model(BaseModelParameters(folder=str(base)))
-    blocks, examples, _, _ = format_rows(splits, lock, PromptParameters(max_length=512), tokenizer)
+    blocks, examples, _, formatted = format_rows(splits, lock, PromptParameters(max_length=512), tokenizer)
     quantize_model(lock, QuantizationParameters(), quantized)
     training = TrainingParameters(
         max_steps=12, batch_size=2, gradient_accumulation=1, learning_rate=5e-3, evaluate_every=4
     )
     report = train_adapter(blocks, quantized, tokenizer, training, adapter)
-    return TinyRun(lock, quantized, tokenizer, blocks, examples, adapter, training, report)
+    return TinyRun(
+        lock, quantized, tokenizer, blocks, examples, adapter, training, report, data_lock, ingested, formatted
+    )
 
 
 def with_biases(run: TinyRun, folder: Path, *, tied: bool = False) -> TinyRun:

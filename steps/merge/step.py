@@ -3,18 +3,23 @@
 from typing import Annotated
 
 from datasets import DatasetDict
-from zenml import step
+from zenml import get_step_context, step
 from zenml.config import CachePolicy
 
 from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, MergedModel, TokenizerFiles
+from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
+from steps.format.report import FormatReport
+from steps.ingest.report import IngestReport
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
 from steps.merge.shards import shards_of
-from steps.resolve.locks import ModelLock
+from steps.provenance import write_lineage
+from steps.resolve.locks import DataLock, Environment, ModelLock
+from steps.train.report import TrainingReport
 
 
 def decided_by() -> str:
@@ -27,19 +32,43 @@ def decided_by() -> str:
         "merged_model": DirectoryMaterializer,
         "merge_report": ReportMaterializer,
     },
-    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by, ignored_inputs=["environment"]),
 )
 def merge(
     model_lock: ModelLock,
     adapter: Adapter,
     tokenizer: TokenizerFiles,
     examples: DatasetDict,
+    data_lock: DataLock,
+    ingest_report: IngestReport,
+    format_report: FormatReport,
+    training_report: TrainingReport,
+    evaluation_report: EvaluationReport,
+    environment: Environment,
     merging: MergeParameters,
 ) -> tuple[Annotated[MergedModel, "merged_model"], Annotated[MergeReport, "merge_report"]]:
-    """Merge the adapter into the full-precision base, reload the result and compare it with base + adapter."""
+    """Merge the adapter into the full-precision base, reload the result and compare it with base + adapter.
+
+    The reports are for the model card, ``environment`` for ``lineage.json`` and no reason to merge again.
+    """
+    from steps.merge.card import Origins, write_card
     from steps.merge.merge import merge_adapter
 
     with output_directory() as folder:
         shards = shards_of(model_lock, [adapter.path], folder.parent)
         report = merge_adapter(model_lock, adapter.path, tokenizer.path, examples["test"], merging, folder, shards)
+        learned = (ingest_report, format_report, training_report, evaluation_report, report)
+        write_card(folder, Origins(model_lock, adapter.path, data_lock, *learned))
+        write_lineage(folder, zenml=zenml_ids(), environment=environment, data=data_lock)
         return MergedModel(folder, when_stored=shards.remove), report
+
+
+def zenml_ids() -> dict[str, object]:
+    """The run, the step and the model version that this step is part of."""
+    context = get_step_context()
+    run, model = context.pipeline_run, context.model
+    return {
+        "run": {"id": str(run.id), "name": run.name},
+        "step_run": {"id": str(context.step_run.id)},
+        "model_version": {"id": str(model.id), "model": model.name, "number": model.number},
+    }

@@ -153,4 +153,4 @@ def save_adapter(model: "PeftModel", base_name: str, base_commit: str, output: P
         if isinstance(value, set):
             setattr(config, name, sorted(value))  # a set's order, in which PEFT writes it, changes with the process
     model.save_pretrained(str(output), save_embedding_layers=False)
-    (output / "README.md").unlink(missing_ok=True)  # PEFT's card template, all placeholders
+    (output / "README.md").unlink(missing_ok=True)  # PEFT's card, all placeholders; card.py writes ours

@@ -107,3 +107,8 @@ class TrainingReport(Report):
         if cost.energy_joules is not None:
             values["energy_watt_hours"] = round(cost.energy_joules / 3600, 2)
         return values
+
+    def decisive_json(self) -> str:
+        """What was learned: neither how nor at what cost, which differ where the adapter is the same."""
+        how = {"resumed_from", "device", "choices", "preflight_seconds", "cost"}
+        return self.model_dump_json(exclude=how)

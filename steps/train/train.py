@@ -11,6 +11,8 @@ from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import describe_device
+from steps.quantize.params import QuantizationParameters
+from steps.resolve.locks import ModelLock
 from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task, without_padding
@@ -131,6 +133,7 @@ def _write(
 ) -> None:
     """The adapter with its tokenizer, the way it generates, and where it comes from."""
     from steps.train.adapter import save_adapter
+    from steps.train.card import write_adapter_card
 
     stored = read_provenance(model_folder)
     base = stored["base_model"]
@@ -139,6 +142,8 @@ def _write(
     tokenizer.save_pretrained(output)
     generation_config(tokenizer).save_pretrained(output)
     write_provenance(output, base_model=base, quantization=stored["quantization"], training=training)
+    quantization = QuantizationParameters.model_validate(stored["quantization"])
+    write_adapter_card(output, ModelLock.model_validate(base), quantization, training)
 
 
 def _require_end(course: "Course", checkpoints: Checkpoints) -> None:

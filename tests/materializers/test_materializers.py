@@ -94,6 +94,17 @@ def test_directory_is_moved_into_the_store(tmp_path: Path) -> None:
     assert round_trip(DirectoryMaterializer, tmp_path / "b", adapter(tmp_path / "made"))[1] == content
 
 
+def test_which_run_made_a_directory_is_kept_and_is_no_content(tmp_path: Path) -> None:
+    contents = []
+    for run in ("one", "another"):
+        made = adapter(tmp_path / "made")
+        (made.path / "lineage.json").write_text(run)
+        loaded, content = round_trip(DirectoryMaterializer, tmp_path / run, made)
+        assert (loaded.path / "lineage.json").read_text() == run
+        contents.append(content)
+    assert contents[0] == contents[1]
+
+
 @pytest.mark.parametrize(
     ("damage", "state"),
     [

@@ -1,0 +1,68 @@
+"""The merged model of a real run: a complete directory that says where it comes from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+from zenml.client import Client
+from zenml.models import PipelineRunResponse
+
+from pipelines.finetune import finetune
+from tests.end_to_end.conftest import Workplace, ran
+
+FILES = {
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "README.md",
+    "provenance.json",
+    "lineage.json",
+}
+
+
+def test_the_directory_is_complete(load: Callable[[str, str], Any]) -> None:
+    folder: Path = load("merge", "merged_model").path
+    assert {path.name for path in folder.rglob("*")} == FILES
+
+
+def test_the_card_has_the_figures_of_the_run(load: Callable[[str, str], Any]) -> None:
+    card = ModelCard.load(load("merge", "merged_model").path / "README.md")
+    evaluation, merge = load("evaluate", "evaluation_report"), load("merge", "merge_report")
+    measured = {one.metric_type: one.metric_value for one in card.data["eval_results"]}
+    assert measured.keys() == {figure.name.replace(" ", "_") for figure in evaluation.figures}
+    for figure in evaluation.figures:
+        assert measured[figure.name.replace(" ", "_")] == round(figure.tuned, 6)
+        assert f"| {figure.show(figure.base)} | {figure.show(figure.tuned)} |" in card.text
+    assert f"| {merge.merged_loss:.5f} |" in card.text
+    assert evaluation.samples[0].tuned_answer.rstrip() in card.text
+
+
+def test_its_lineage_is_the_run_that_made_it(first_run: PipelineRunResponse, load: Callable[[str, str], Any]) -> None:
+    lineage = json.loads((load("merge", "merged_model").path / "lineage.json").read_text())
+    assert lineage["zenml"]["run"] == {"id": str(first_run.id), "name": first_run.name}
+    assert lineage["zenml"]["step_run"]["id"] == str(first_run.steps["merge"].id)
+    assert lineage["zenml"]["model_version"]["model"] == "tiny"
+    assert lineage["environment"]["libraries"] == load("resolve", "environment").libraries
+    assert lineage["data"] == load("resolve", "data_lock").model_dump(mode="json")
+
+
+def test_merged_again_it_is_the_same_model_but_for_its_run(
+    first_run: PipelineRunResponse, workplace: Workplace
+) -> None:
+    config = workplace.config()
+    config.write_text(config.read_text() + "steps: {merge: {enable_cache: false}}\n")
+    run = finetune.with_options(config_path=str(config))()
+    assert run is not None
+    again = Client().get_pipeline_run(run.id)
+    assert ran(again) == {"resolve", "merge"}, "what depends on the model has no reason to run"
+    one, other = (which.steps["merge"].outputs["merged_model"][0] for which in (first_run, again))
+    assert one.id != other.id
+    assert one.content_hash == other.content_hash
+    folders = [Path(which.uri) / "files" for which in (one, other)]
+    differing = {name for name in FILES if len({(folder / name).read_bytes() for folder in folders}) == 2}
+    assert differing == {"lineage.json"}
