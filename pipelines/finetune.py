@@ -5,6 +5,8 @@ from pipelines.tracking import active_tracker
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.sets import set_sources
 from steps.evaluate.step import evaluate
+from steps.export.params import ExportParameters
+from steps.export.step import export
 from steps.format.params import PromptParameters
 from steps.format.step import format as format_step
 from steps.ingest.step import ingest
@@ -39,6 +41,7 @@ def finetune(
     evaluation: EvaluationParameters = EvaluationParameters(),
     merging: MergeParameters = MergeParameters(),
     promotion: PromotionParameters = PromotionParameters(),
+    exports: ExportParameters = ExportParameters(),
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
     data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, environment = resolve(
@@ -56,5 +59,7 @@ def finetune(
     evaluate_there = evaluate.with_options(extra={"checkpoints": checkpoints.model_dump()})  # answers lie beside them
     evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, benchmark_lock, evaluation)
     known = (data_lock, ingest_report, format_report, training_report, evaluation_report, environment)  # for its card
-    _, merge_report = merge(model_lock, adapter, tokenizer, examples, *known, merging)
-    promote(evaluation_report, merge_report, promotion)
+    merged_model, merge_report = merge(model_lock, adapter, tokenizer, examples, *known, merging)
+    promotion_decision = promote(evaluation_report, merge_report, promotion)
+    if exports.any:
+        export(merged_model, adapter, examples, promotion_decision, exports)

@@ -123,6 +123,8 @@ def _print_decision(console: Console, decision: "PromotionDecision") -> None:
 def _places(run: PipelineRunResponse) -> Iterator[tuple[str, str]]:
     if "merge" in run.steps:
         yield "merged model", f"{_output(run, 'merge', 'merged_model').uri}/{FILES}"
+    if "export" in run.steps:
+        yield "exported model", f"{_output(run, 'export', 'exported_model').uri}/{FILES}"
     for step in run.steps.values():
         for name, artifacts in step.outputs.items():
             if name.endswith(("_report", "_decision")):

@@ -28,3 +28,7 @@ class Adapter(Directory):
 
 class MergedModel(Directory):
     """Full-precision model with the adapter merged in, tokenizer, generation config and model card."""
+
+
+class ExportedModel(Directory):
+    """Copies of the merged model, each in a folder of its own, and the record of what they were made from."""

@@ -10,6 +10,7 @@ from pipelines.config import CheckedConfig, Parameter, check_config
 from pipelines.document import dotted
 from steps.errors import ConfigError
 from steps.evaluate.params import EvaluationParameters
+from steps.export.params import ExportParameters
 from steps.format.params import PromptParameters
 from steps.merge.params import MergeParameters
 from steps.promote.params import PromotionParameters
@@ -30,6 +31,7 @@ PARAMETERS = {
     "evaluation": Parameter(EvaluationParameters, required=False),
     "merging": Parameter(MergeParameters, required=False),
     "promotion": Parameter(PromotionParameters, required=False),
+    "exports": Parameter(ExportParameters, required=False),
 }
 STEPS = [
     "resolve",
@@ -42,6 +44,7 @@ STEPS = [
     "evaluate",
     "merge",
     "promote",
+    "export",
 ]
 
 TOP = """\

@@ -25,7 +25,7 @@ def test_a_shipped_configuration_compiles(path: Path) -> None:
         stack=Client().active_stack,
         run_configuration=PipelineRunConfiguration.from_yaml(str(path)),
     )
-    assert set(snapshot.step_configurations) == set(finetune.step_names)
+    assert set(snapshot.step_configurations) == set(finetune.step_names) - {"export"}, "none asks for an export"
 
 
 def test_llama2_7b_is_the_notebook() -> None:
