@@ -113,7 +113,8 @@ def test_no_row_vanishes(load: Callable[[str, str], Any]) -> None:
 
 def test_nothing_in_the_store_is_a_pickle(first_run: PipelineRunResponse) -> None:
     files = [path for path in store().rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".arrow", ".json", ".html", ".safetensors", ".jinja", ".md", ".log"}
+    suffixes = {path.suffix for path in files} - {".gguf"}  # of exports that another test made
+    assert suffixes == {".arrow", ".json", ".html", ".safetensors", ".jinja", ".md", ".log"}
     assert not [path for path in files if is_pickle(path)]
     for path in files:
         if path.suffix == ".safetensors":
