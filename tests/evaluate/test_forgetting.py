@@ -19,7 +19,7 @@ from steps.quantize.load import load_quantized
 from steps.resolve.benchmarks import lock_benchmarks
 from steps.tokenizer import load_tokenizer
 from tests.promote.test_gate import merge
-from tests.tiny_run import TinyRun
+from tests.tiny_run import TinyRun, with_biases
 
 PROSE = Path(__file__).parents[2] / "LICENSE"
 CONTEXT = 512  # of the tiny model
@@ -63,20 +63,24 @@ def evaluated(run: TinyRun, adapter: Path, text: Path) -> EvaluationReport:
 
 
 def test_a_model_of_noise_forgets_and_is_not_promoted(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """The base knows one thing: tied embeddings make the same token again likely."""
     from safetensors.torch import load_file, save_file
 
+    run = with_biases(tiny_run, tmp_path / "model", tied=True)
     shutil.copytree(tiny_run.adapter, tmp_path / "noise")
     weights = tmp_path / "noise" / "adapter_model.safetensors"
     torch.manual_seed(0)
     save_file({name: torch.randn_like(tensor) for name, tensor in load_file(weights).items()}, weights)
-    report = evaluated(tiny_run, tmp_path / "noise", PROSE)
+    text = tmp_path / "known.txt"
+    text.write_text("z" * 3 * CONTEXT)
+    report = evaluated(run, tmp_path / "noise", text)
     assert report.forgetting is not None
     loss, perplexity = report.forgetting.figures
     assert (loss.name, perplexity.name) == ("reference loss", "reference perplexity")
     assert loss.low > 0.1
     assert loss.verdict == perplexity.verdict == "worse"
     assert report.metadata()["tuned_reference_loss"] == pytest.approx(loss.tuned, abs=1e-4)
-    assert "windows of LICENSE" in report.html()
+    assert "windows of known.txt" in report.html()
     failed = [one.name for one in decide(report, merge(), PromotionParameters()).conditions if not one.passed]
     assert "little is forgotten" in failed
     unbound = decide(report, merge(), PromotionParameters(max_forgetting=None))
