@@ -98,7 +98,7 @@ def test_a_reference_text_is_an_input_of_the_evaluation(first_run: PipelineRunRe
     for text in ("Once upon a time. ", "Twice upon a tide. "):
         path.write_text(text * 200, encoding="utf-8")
         run = workplace.run(**changed)
-        assert ran(run) == {"resolve", "evaluate", "promote"}
+        assert ran(run) == {"resolve", "evaluate", "merge", "promote"}
     decision = run.steps["promote"].outputs["promotion_decision"][0].load()
     assert "little is forgotten" in [condition.name for condition in decision.conditions]
     assert ran(workplace.run(**changed)) == {"resolve"}
