@@ -22,7 +22,9 @@ from zenml.utils.settings_utils import get_general_settings, is_stack_component_
 from pipelines.document import Document, KeyPath, Problem, read_document
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
 from steps.errors import ConfigError
+from steps.evaluate.params import EvaluationParameters
 from steps.parameters import Parameters
+from steps.promote.params import PromotionParameters
 from steps.quantize.params import QuantizationParameters
 from steps.split.params import SplitParameters
 from steps.train.params import FOLLOWS_VALIDATION, TrainingParameters
@@ -292,11 +294,24 @@ def _micro_batch_divides(parameters: Mapping[str, Parameters]) -> Iterator[Probl
         yield Problem(("parameters", "plan", "micro_batch"), problem)
 
 
+def _reference_text_exists(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    evaluation, promotion = parameters.get("evaluation"), parameters.get("promotion")
+    if not (isinstance(evaluation, EvaluationParameters) and isinstance(promotion, PromotionParameters)):
+        return
+    asked = "max_forgetting" in promotion.model_fields_set and promotion.max_forgetting is not None
+    if asked and evaluation.reference_text is None:
+        yield Problem(
+            ("parameters", "promotion", "max_forgetting"),
+            "bounds the loss on evaluation.reference_text, which is null; give a text or remove max_forgetting",
+        )
+
+
 RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _validation_rows_exist,
     _one_interval,
     _adapter_fits_quantization,
     _test_rows_exist,
     _micro_batch_divides,
+    _reference_text_exists,
 )
 """What one room's parameters mean for another's; each looks only at parameters valid by themselves."""

@@ -25,7 +25,7 @@ def data(
 ) -> None:
     """Read, check and divide the rows; a fine-tuning with the same configuration finds these steps in the cache."""
     data_lock, _, tokenizer_lock, evaluation_lock, _, previous_rows, _ = resolve(
-        data, base_model, splits.contamination.against, ()
+        data, base_model, splits.contamination.against, benchmarks=(), reference_text=None, tasks={}
     )
     raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
     rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)

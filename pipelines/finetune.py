@@ -3,7 +3,7 @@
 from pipelines.strict import strict_pipeline
 from pipelines.tracking import active_tracker
 from steps.evaluate.params import EvaluationParameters
-from steps.evaluate.sets import set_sources
+from steps.evaluate.sets import set_sources, task_folders
 from steps.evaluate.step import evaluate
 from steps.export.params import ExportParameters
 from steps.export.step import export
@@ -45,7 +45,12 @@ def finetune(
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
     data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, environment = resolve(
-        data, base_model, splits.contamination.against, set_sources(evaluation)
+        data,
+        base_model,
+        splits.contamination.against,
+        set_sources(evaluation),
+        evaluation.reference_text,
+        task_folders(evaluation),
     )
     raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)
     rows, _, validation_report = validate(raw_rows, tokenizer_lock, prompt, validation)

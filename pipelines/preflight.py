@@ -115,15 +115,18 @@ def _device(subject: Subject) -> str:
 
 
 def _data(subject: Subject) -> str:
-    from steps.evaluate.sets import set_sources
+    from steps.evaluate.sets import set_sources, task_folders
+    from steps.resolve.benchmarks import lock_benchmarks
     from steps.resolve.data import lock_data
-    from steps.resolve.evaluation_sets import BENCHMARKS_KEY, lock_evaluation_sets
+    from steps.resolve.evaluation_sets import lock_evaluation_sets
 
     lock = lock_data(subject.config.valid("data", DataParameters))
     splits = subject.config.valid("splits", SplitParameters)
-    benchmarks = set_sources(subject.config.valid("evaluation", EvaluationParameters))
+    evaluation = subject.config.valid("evaluation", EvaluationParameters)
+    benchmarks = lock_benchmarks(set_sources(evaluation), evaluation.reference_text, task_folders(evaluation))
     sources = [*lock.sources, *lock_evaluation_sets(splits.contamination.against).sources]
-    sources += lock_evaluation_sets(benchmarks, BENCHMARKS_KEY).sources
+    sources += [*benchmarks.sources, *benchmarks.tasks]
+    sources += [benchmarks.reference_text] if benchmarks.reference_text else []
     return ", ".join(f"{source.name} {source.version or source.commit[:12]}".rstrip() for source in sources)
 
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from steps.errors import DataError
 from steps.evaluate.compare import Asked, compared
 from steps.evaluate.execute import limits_here
+from steps.evaluate.forgetting import compare_reference, read_reference, reference_losses
 from steps.evaluate.generate import Answer, generate_answers
 from steps.evaluate.inference import Side
 from steps.evaluate.kept import AnswerFile, KeptAnswers
@@ -18,9 +19,10 @@ from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.evaluate.sets import read_set
+from steps.evaluate.tasks import Scores, compare_task, do_task, load_task
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.resolve.locks import DataLock
+from steps.resolve.locks import BenchmarkLock
 from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def evaluate_adapter(
     tokenizer_folder: Path,
     evaluation: EvaluationParameters,
     kept: KeptAnswers | None = None,
-    sets: DataLock | None = None,
+    sets: BenchmarkLock | None = None,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -54,10 +56,11 @@ def evaluate_adapter(
         tokenizer_folder: the tokenizer.
         evaluation: how much is measured.
         kept: where answers are written as they come, and found again; by default nowhere.
-        sets: the files of ``evaluation.sets``, in their order.
+        sets: the files of ``evaluation.sets``, in their order, and of the reference text, which is measured if it
+            is there.
 
     Raises:
-        DataError: there is no test row, or a set cannot be read.
+        DataError: there is no test row, or a set, the reference text or a task cannot be read.
         DeviceError: generated code cannot be isolated here.
     """
     from peft import PeftModel
@@ -75,10 +78,16 @@ def evaluate_adapter(
     benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
     measured = [test.select(range(min(evaluation.max_loss_rows, len(test)))), *benchmarks]
     asked = [test.select(range(min(evaluation.max_prompts, len(test)))), *benchmarks]
+    text = read_reference(sets.reference_text) if sets and sets.reference_text else ""
+    tasks = [load_task(one) for one in evaluation.tasks]
     made: list[Made] = []
+    references: list[list[RowLoss]] = []
+    done: list[list[dict[str, Scores]]] = []
 
     def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
         made.append(_ask(model, side, measured, asked, tokenizer, evaluation, kept))
+        references.append(reference_losses(model, text, tokenizer, evaluation, side) if text else [])
+        done.append([do_task(model, tokenizer, one, evaluation.batch_size) for one in tasks])
 
     base = load_quantized(model_folder, device)
     ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
@@ -104,6 +113,13 @@ def evaluate_adapter(
         seconds=time.monotonic() - start,
         sets=tuple(others),
         distributions=own.distributions,
+        forgetting=compare_reference(sets.reference_text.name, evaluation.confidence, *references)
+        if sets and sets.reference_text
+        else None,
+        tasks=tuple(
+            compare_task(one.name, base_scores, tuned_scores, evaluation.confidence)
+            for one, base_scores, tuned_scores in zip(evaluation.tasks, *done, strict=True)
+        ),
     )
 
 

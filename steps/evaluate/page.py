@@ -35,6 +35,7 @@ def draw(report: EvaluationReport) -> Page:
                 Section(f"Set {one.name}: {len(one.samples)} problems", table=_table(one.figures, report.confidence))
                 for one in report.sets
             ),
+            *_guards(report),
             *(_execution("the test rows", report.verdicts, report.samples) if report.verdicts else []),
             *(
                 section
@@ -56,6 +57,26 @@ def _about_intervals(report: EvaluationReport) -> str:
         f"Behind each share: its count, and its {report.confidence:.0%} interval (Wilson). The difference's interval "
         "is by paired bootstrap over the same rows."
     )
+
+
+def _guards(report: EvaluationReport) -> list[Section]:
+    """What the tuning cost elsewhere: the reference text, and tasks of lm-eval."""
+    sections = [
+        Section(
+            f"Task {one.name}: {one.documents:,} documents",
+            text="Means over the documents, by lm-eval; the interval is by paired bootstrap over documents.",
+            table=_table(one.figures, report.confidence),
+        )
+        for one in report.tasks
+    ]
+    if report.forgetting is None:
+        return sections
+    about = (
+        f"{report.forgetting.windows} windows of {report.forgetting.text}, {report.forgetting.tokens:,} tokens in all"
+    )
+    table = _table(report.forgetting.figures, report.confidence)
+    text = f"The loss on a text that is no training data: {about}. The interval is by paired bootstrap over windows."
+    return [Section("Forgetting", text=text, table=table), *sections]
 
 
 def _table(figures: list[Figure], confidence: float) -> Table:

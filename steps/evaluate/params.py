@@ -52,6 +52,23 @@ class EvaluationSet(Parameters):
         return self
 
 
+class EvaluationTask(Parameters):
+    """A task of lm-evaluation-harness (the extra ``lm-eval``): one of its own, or one of a folder."""
+
+    name: str = Field(min_length=1, description="task, group or tag as lm-eval calls it, such as arc_easy")
+    include: str | None = Field(
+        default=None, description="folder with task files of your own; null: lm-eval's own task"
+    )
+    limit: int | None = Field(
+        default=None, gt=0, description="documents that are asked, the first ones of each task; null asks all"
+    )
+    num_fewshot: int | None = Field(
+        default=None,
+        ge=0,
+        description="solved documents before each question; null, or a task that fixes 0: the task's",
+    )
+
+
 class EvaluationParameters(Parameters):
     """How much is measured; the base and the tuned model get the same rows and the same decoding (greedy)."""
 
@@ -65,10 +82,22 @@ class EvaluationParameters(Parameters):
         default=(), description="further problems that base and tuned answer, each reported apart; they decide nothing"
     )
 
+    reference_text: str | None = Field(
+        default=None,
+        description="path of a UTF-8 text, prose unlike the training data, whose loss shows what the model forgets; "
+        "null measures none",
+    )
+    reference_windows: int = Field(
+        default=16, ge=2, description="windows of the reference text that are measured, of at most 1,024 tokens each"
+    )
+    tasks: tuple[EvaluationTask, ...] = Field(
+        default=(), description="tasks of lm-eval that base and tuned do, each reported apart; they decide nothing"
+    )
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [one.name for one in self.sets]
+        names = [*(one.name for one in self.sets), *(one.name for one in self.tasks)]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"sets has two of the name {twice[0]!r}; give each its own")
+            raise ValueError(f"sets and tasks have two of the name {twice[0]!r}; give each its own")
         return self

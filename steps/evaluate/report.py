@@ -79,6 +79,23 @@ class SetReport(BaseModel):
     distributions: tuple[Distribution, ...] = ()
 
 
+class ForgettingReport(BaseModel):
+    """Loss and perplexity on a reference text; ``tokens`` are those whose loss counts."""
+
+    text: str
+    windows: int
+    tokens: int
+    figures: list[Figure]
+
+
+class TaskReport(BaseModel):
+    """The figures of a task of lm-eval: a metric's mean over the documents."""
+
+    name: str
+    documents: int
+    figures: list[Figure]
+
+
 class EvaluationReport(Report):
     """Loss on completions, and grades of greedy answers, for base and tuned; the figures are the test rows'."""
 
@@ -93,6 +110,8 @@ class EvaluationReport(Report):
     device: str
     seconds: float
     sets: tuple[SetReport, ...] = ()
+    forgetting: ForgettingReport | None = None
+    tasks: tuple[TaskReport, ...] = ()
     distributions: tuple[Distribution, ...] = ()
 
     def figure(self, name: str) -> Figure:
@@ -106,6 +125,8 @@ class EvaluationReport(Report):
             values["isolated"] = self.verdicts.isolated
         named = [(figure.name, figure) for figure in self.figures]
         named += [(f"{one.name} {figure.name}", figure) for one in self.sets for figure in one.figures]
+        named += [(f"{one.name} {figure.name}", figure) for one in self.tasks for figure in one.figures]
+        named += [(figure.name, figure) for figure in self.forgetting.figures] if self.forgetting else []
         for name, figure in named:
             for model, value in (("base", figure.base), ("tuned", figure.tuned)):
                 if math.isfinite(value):

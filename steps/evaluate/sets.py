@@ -50,6 +50,11 @@ def set_sources(evaluation: EvaluationParameters) -> tuple[str, ...]:
     return tuple(one.package or one.file or "" for one in evaluation.sets)
 
 
+def task_folders(evaluation: EvaluationParameters) -> dict[str, str | None]:
+    """The folder of each task of lm-eval, by its name; None where it is lm-eval's own."""
+    return {one.name: one.include for one in evaluation.tasks}
+
+
 def read_set(one: EvaluationSet, lock: LockedSource, tokenizer: "PreTrainedTokenizerBase") -> Dataset:
     """The problems that are asked (``SET_FEATURES``); ``row_id`` is a problem's task_id, or its file and line.
 

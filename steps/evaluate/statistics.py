@@ -61,6 +61,19 @@ def compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool], confi
     return figure.model_copy(update={"rows": len(base), "base_interval": own[0], "tuned_interval": own[1]})
 
 
+def compare_means(
+    name: str, base: Sequence[float], tuned: Sequence[float], confidence: float, better: Literal["lower", "higher"]
+) -> Figure:
+    """Mean of a metric over documents; interval of the difference by paired bootstrap over documents."""
+
+    def difference(base: Any, tuned: Any, axis: int = -1) -> Any:
+        return (tuned - base).mean(axis)
+
+    samples = (np.array(base, dtype=float), np.array(tuned, dtype=float))
+    interval = _interval(samples, difference, confidence)
+    return _figure(name, samples[0].mean(), samples[1].mean(), interval, "", better)
+
+
 def pass_at_k(samples: int, passed: int, k: int) -> float:
     """Chance that one of ``k`` answers passes, estimated without bias from ``samples`` answers to one prompt.
 

@@ -11,7 +11,7 @@ from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
-from steps.resolve.locks import DataLock
+from steps.resolve.locks import BenchmarkLock
 from steps.train.params import CheckpointParameters
 
 
@@ -31,7 +31,7 @@ def evaluate(
     quantized_model: QuantizedModel,
     adapter: Adapter,
     tokenizer: TokenizerFiles,
-    benchmark_lock: DataLock,
+    benchmark_lock: BenchmarkLock,
     evaluation: EvaluationParameters,
 ) -> Annotated[EvaluationReport, "evaluation_report"]:
     """Measure loss and generated answers of the base and of the tuned model on the same test rows.

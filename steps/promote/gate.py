@@ -1,6 +1,6 @@
 """Whether the tuned model is better than its base."""
 
-from steps.evaluate.report import EvaluationReport
+from steps.evaluate.report import EvaluationReport, Figure
 from steps.merge.report import MergeReport
 from steps.promote.params import PromotionParameters
 from steps.promote.report import Condition, PromotionDecision
@@ -35,5 +35,17 @@ def decide(evaluation: EvaluationReport, merge: MergeReport, promotion: Promotio
             f"{merge.max_loss_difference_bound:g})",
         ),
     ]
+    if evaluation.forgetting is not None and promotion.max_forgetting is not None:
+        conditions.append(_remembers(evaluation.forgetting.figures[0], evaluation.confidence, promotion.max_forgetting))
     promoted = all(condition.passed for condition in conditions)
     return PromotionDecision(promoted=promoted, stage=promotion.stage, conditions=conditions)
+
+
+def _remembers(loss: Figure, confidence: float, bound: float) -> Condition:
+    """The whole interval of the loss difference on the reference text is below the bound."""
+    return Condition(
+        name="little is forgotten",
+        passed=loss.high <= bound,
+        detail=f"reference text: {loss.base:.3f} to {loss.tuned:.3f} nats/token; {confidence:.0%} interval of the "
+        f"difference {loss.low:+.3f} to {loss.high:+.3f}, allowed up to {bound:+g}",
+    )

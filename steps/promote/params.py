@@ -19,3 +19,9 @@ class PromotionParameters(Parameters):
     max_rate_drop: float = Field(
         default=0.0, ge=0, le=1, description="largest allowed fall of the share of answers that are only code"
     )
+    max_forgetting: float | None = Field(
+        default=0.1,
+        ge=0,
+        description="nats per token by which the loss on evaluation.reference_text may rise, with the evaluation's "
+        "confidence; null, or no reference text, is no condition",
+    )

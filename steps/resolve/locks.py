@@ -22,6 +22,13 @@ class DataLock(Report):
     sources: list[LockedSource]
 
 
+class BenchmarkLock(DataLock):
+    """What the evaluation reads beside the run's own rows; ``sources`` are the sets."""
+
+    reference_text: LockedSource | None = None
+    tasks: list[LockedSource] = Field(default_factory=list, description="tasks of lm-eval, by their names")
+
+
 class StoredQuantization(Report):
     """How a model that comes quantised by bitsandbytes is stored, in the words of ``parameters.quantization``."""
 

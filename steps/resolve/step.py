@@ -8,7 +8,7 @@ from zenml.client import Client
 
 from materializers.dataset import DatasetMaterializer
 from materializers.report import ReportMaterializer
-from steps.resolve.locks import DataLock, Environment, ModelLock, TokenizerLock
+from steps.resolve.locks import BenchmarkLock, DataLock, Environment, ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.rows import PREVIOUS_FEATURES, table_of
 
@@ -30,24 +30,27 @@ def resolve(
     base_model: BaseModelParameters,
     evaluation_sets: tuple[str, ...],
     benchmarks: tuple[str, ...],
+    reference_text: str | None,
+    tasks: dict[str, str | None],
 ) -> tuple[
     Annotated[DataLock, "data_lock"],
     Annotated[ModelLock, "model_lock"],
     Annotated[TokenizerLock, "tokenizer_lock"],
     Annotated[DataLock, "evaluation_lock"],
-    Annotated[DataLock, "benchmark_lock"],
+    Annotated[BenchmarkLock, "benchmark_lock"],
     Annotated[Dataset, "previous_rows"],
     Annotated[Environment, "environment"],
 ]:
     """Pin data, models and evaluation sets to one exact state, and record code, versions and hardware."""
     from steps.resolve.base_model import lock_model, lock_tokenizer
+    from steps.resolve.benchmarks import lock_benchmarks
     from steps.resolve.data import lock_data
     from steps.resolve.environment import describe_environment
-    from steps.resolve.evaluation_sets import BENCHMARKS_KEY, lock_evaluation_sets
+    from steps.resolve.evaluation_sets import lock_evaluation_sets
 
     model_lock = lock_model(base_model)
     tokenizer_lock, evaluation_lock = lock_tokenizer(model_lock), lock_evaluation_sets(evaluation_sets)
-    benchmark_lock = lock_evaluation_sets(benchmarks, BENCHMARKS_KEY)
+    benchmark_lock = lock_benchmarks(benchmarks, reference_text, tasks)
     locks = (lock_data(data), model_lock, tokenizer_lock, evaluation_lock, benchmark_lock)
     return *locks, previous_rows(), describe_environment()
 

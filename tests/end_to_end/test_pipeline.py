@@ -92,6 +92,18 @@ def test_an_evaluation_set_is_an_input_of_the_split(first_run: PipelineRunRespon
     assert [(one.name, one.items) for one in report.compared_sets][:1] == [(str(path), 1)]
 
 
+def test_a_reference_text_is_an_input_of_the_evaluation(first_run: PipelineRunResponse, workplace: Workplace) -> None:
+    path = workplace.folder / "prose.txt"
+    changed: dict[str, dict[str, Any]] = {"evaluation": {"reference_text": str(path)}}
+    for text in ("Once upon a time. ", "Twice upon a tide. "):
+        path.write_text(text * 200, encoding="utf-8")
+        run = workplace.run(**changed)
+        assert ran(run) == {"resolve", "evaluate", "merge", "promote"}
+    decision = run.steps["promote"].outputs["promotion_decision"][0].load()
+    assert "little is forgotten" in [condition.name for condition in decision.conditions]
+    assert ran(workplace.run(**changed)) == {"resolve"}
+
+
 def test_no_row_vanishes(load: Callable[[str, str], Any]) -> None:
     report = load("ingest", "ingest_report")
     raw, kept = load("ingest", "raw_rows"), load("validate", "rows")

