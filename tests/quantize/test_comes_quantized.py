@@ -77,11 +77,14 @@ def test_training_and_merge(published: ModelLock, tiny_run: TinyRun, tmp_path: P
     training = TrainingParameters(max_steps=4, batch_size=2, gradient_accumulation=1, learning_rate=5e-3)
     train_adapter(tiny_run.blocks, quantized, tiny_run.tokenizer, training, adapter)
     test = tiny_run.examples["test"]
-    report = merge_adapter(published, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
+    report = merge_adapter(published, quantized, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
     few = EvaluationParameters(max_prompts=1, max_new_tokens=2, sandbox=SandboxParameters(execute="never"))
     figures = evaluate_adapter(test, quantized, adapter, tiny_run.tokenizer, few).figures
     tuned = next(figure.tuned for figure in figures if figure.name == "loss")
     assert report.merged_loss == pytest.approx(tuned, abs=0.05)
+    full, dequantized = report.from_trained  # both targets are the same weights
+    assert full.kl_divergence == pytest.approx(dequantized.kl_divergence, abs=1e-3)
+    assert full.loss == pytest.approx(dequantized.loss, abs=1e-3)
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
 
 
