@@ -2,22 +2,23 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
 from steps.errors import DataError
+from steps.evaluate.ask import Made, Questions, ask, ask_again, other_batch_size
 from steps.evaluate.compare import Asked, compared
-from steps.evaluate.execute import limits_here
-from steps.evaluate.generate import Answer, generate_answers
+from steps.evaluate.execute import limits_here, references_of
 from steps.evaluate.inference import Side
 from steps.evaluate.kept import AnswerFile, KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
-from steps.evaluate.report import EvaluationReport
+from steps.evaluate.report import EvaluationReport, NoiseFloor, ValidationLosses
+from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sets import read_set
+from steps.evaluate.statistics import compare_losses
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.resolve.locks import DataLock
@@ -25,15 +26,7 @@ from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Made:
-    """What one model made of each set."""
-
-    losses: list[list[RowLoss]]
-    answers: list[list[Answer]]
+    from transformers import PreTrainedModel
 
 
 def evaluate_adapter(
@@ -44,6 +37,7 @@ def evaluate_adapter(
     evaluation: EvaluationParameters,
     kept: KeptAnswers | None = None,
     sets: DataLock | None = None,
+    validation: Dataset | None = None,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -55,6 +49,7 @@ def evaluate_adapter(
         evaluation: how much is measured.
         kept: where answers are written as they come, and found again; by default nowhere.
         sets: the files of ``evaluation.sets``, in their order.
+        validation: rows that training chose its checkpoint by, for their losses; by default none.
 
     Raises:
         DataError: there is no test row, or a set cannot be read.
@@ -73,54 +68,61 @@ def evaluate_adapter(
     tokenizer = load_tokenizer(tokenizer_folder)
     locks = sets.sources if sets else []
     benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
-    measured = [test.select(range(min(evaluation.max_loss_rows, len(test)))), *benchmarks]
-    asked = [test.select(range(min(evaluation.max_prompts, len(test)))), *benchmarks]
-    made: list[Made] = []
+    questions = [
+        _questions("test", _first(evaluation.max_loss_rows, test), _first(evaluation.max_prompts, test), limits),
+        *(_questions(one.name, rows, rows, limits) for one, rows in zip(evaluation.sets, benchmarks, strict=True)),
+    ]
+    held_out = _first(evaluation.max_loss_rows, validation) if validation else None
+    made: list[list[Made]] = []
+    validated: list[list[RowLoss]] = []
 
-    def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
-        made.append(_ask(model, side, measured, asked, tokenizer, evaluation, kept))
+    def on_all(model: "PreTrainedModel | PeftModel", side: Side) -> None:
+        if held_out:
+            validated.append(completion_losses(model, held_out, evaluation.batch_size, side))
+        with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
+            made.append(ask(model, side, questions, tokenizer, evaluation, file))
 
     base = load_quantized(model_folder, device)
-    ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
-    ask(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
+    on_all(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
+    again = ask_again(base, questions[0], tokenizer, evaluation) if evaluation.noise_rows else None
+    on_all(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
     own, *others = (
-        compared(
-            Asked(name, asked[at], [side.losses[at] for side in made], [side.answers[at] for side in made]),
-            evaluation.confidence,
-            limits,
-        )
-        for at, name in enumerate(["test", *(one.name for one in evaluation.sets)])
+        compared(Asked(one, (first, second), again if one is questions[0] else None), evaluation, limits)
+        for one, first, second in zip(questions, *made, strict=True)
     )
     return EvaluationReport(
         figures=own.figures,
         samples=own.samples,
         verdicts=own.verdicts,
-        loss_rows=len(measured[0]),
+        loss_rows=len(questions[0].measured),
         loss_tokens=own.loss_tokens,
-        answers=len(asked[0]),
+        answers=len(questions[0].answered),
         confidence=evaluation.confidence,
         max_new_tokens=evaluation.max_new_tokens,
         device=device.reason,
         seconds=time.monotonic() - start,
         sets=tuple(others),
         distributions=own.distributions,
+        validation=_validation(validated, evaluation.confidence) if validated else None,
+        noise=_covered(again, evaluation) if again else None,
+        sampling=evaluation.sampling,
     )
 
 
-def _ask(
-    model: "PreTrainedModel | PeftModel",
-    side: Side,
-    measured: list[Dataset],
-    asked: list[Dataset],
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: EvaluationParameters,
-    kept: KeptAnswers | None,
-) -> Made:
-    """Losses of each measured set, then answers to each asked one."""
-    size = evaluation.batch_size
-    losses = [completion_losses(model, rows, size, side) for rows in measured]
-    with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
-        answers = [
-            generate_answers(model, tokenizer, rows, evaluation.max_new_tokens, size, side, file) for rows in asked
-        ]
-    return Made(losses, answers)
+def _first(count: int, rows: Dataset) -> Dataset:
+    return rows.select(range(min(count, len(rows))))
+
+
+def _questions(name: str, measured: Dataset, answered: Dataset, limits: Limits | None) -> Questions:
+    return Questions(name, measured, answered, references_of(answered, limits) if limits else None)
+
+
+def _validation(losses: list[list[RowLoss]], confidence: float) -> ValidationLosses:
+    base, tuned = losses
+    tokens = sum(row.tokens for row in base)
+    return ValidationLosses(figures=compare_losses(base, tuned, confidence), rows=len(base), tokens=tokens)
+
+
+def _covered(again: Made, evaluation: EvaluationParameters) -> NoiseFloor:
+    size = other_batch_size(evaluation.batch_size)
+    return NoiseFloor(loss_rows=len(again.losses), answers=len(again.answers), batch_size=size)
