@@ -1,6 +1,7 @@
 """Base and tuned on the same prompts, in one process: first without, then with the adapter."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +22,12 @@ from steps.evaluate.sets import read_set
 from steps.evaluate.statistics import compare_losses
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.resolve.locks import DataLock
+from steps.resolve.locks import DataLock, LockedSource
 from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def evaluate_adapter(
@@ -66,12 +67,7 @@ def evaluate_adapter(
     limits = limits_here(evaluation.sandbox)
     device = describe_device()
     tokenizer = load_tokenizer(tokenizer_folder)
-    locks = sets.sources if sets else []
-    benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
-    questions = [
-        _questions("test", _first(evaluation.max_loss_rows, test), _first(evaluation.max_prompts, test), limits),
-        *(_questions(one.name, rows, rows, limits) for one, rows in zip(evaluation.sets, benchmarks, strict=True)),
-    ]
+    questions = _questions(test, evaluation, sets.sources if sets else [], tokenizer, limits)
     held_out = _first(evaluation.max_loss_rows, validation) if validation else None
     made: list[list[Made]] = []
     validated: list[list[RowLoss]] = []
@@ -113,8 +109,22 @@ def _first(count: int, rows: Dataset) -> Dataset:
     return rows.select(range(min(count, len(rows))))
 
 
-def _questions(name: str, measured: Dataset, answered: Dataset, limits: Limits | None) -> Questions:
-    return Questions(name, measured, answered, references_of(answered, limits) if limits else None)
+def _questions(
+    test: Dataset,
+    evaluation: EvaluationParameters,
+    locks: Sequence[LockedSource],
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: Limits | None,
+) -> list[Questions]:
+    """Those of the test rows, then those of each set."""
+    rows = [("test", _first(evaluation.max_loss_rows, test), _first(evaluation.max_prompts, test))]
+    for one, lock in zip(evaluation.sets, locks, strict=True):
+        problems = read_set(one, lock, tokenizer)
+        rows.append((one.name, problems, problems))
+    return [
+        Questions(name, measured, answered, references_of(answered, limits) if limits else None)
+        for name, measured, answered in rows
+    ]
 
 
 def _validation(losses: list[list[RowLoss]], confidence: float) -> ValidationLosses:

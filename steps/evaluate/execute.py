@@ -64,7 +64,9 @@ def references_of(rows: Dataset, limits: Limits) -> list[Verdict | None]:
     """
     own = _own_programs(rows)
     known = [index for index, program in enumerate(own) if program.tests]
-    found = dict(zip(known, _verdicts([own[index] for index in known], "programs, the data's own", limits), strict=True))
+    found = dict(
+        zip(known, _verdicts([own[index] for index in known], "programs, the data's own", limits), strict=True)
+    )
     return [found.get(index) for index in range(len(rows))]
 
 

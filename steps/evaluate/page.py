@@ -62,7 +62,7 @@ def _about_figures(report: EvaluationReport) -> str:
         drawn = report.sampling
         about += (
             f" Sampled: {drawn.answers} answers to each prompt whose tests count, at temperature {drawn.temperature:g} "
-            f"and top-p {drawn.top_p:g}."
+            f"and top-p {drawn.top_p:g}; pass@k by the unbiased estimator, its intervals by bootstrap over prompts."
         )
     if report.noise is not None:
         again = report.noise
@@ -108,10 +108,11 @@ def _row(figure: Figure) -> list[str]:
 
 
 def _with_count(figure: Figure, value: float, interval: tuple[float, float] | None) -> str:
-    if figure.rows is None or interval is None:
+    if interval is None:
         return figure.show(value)
     low, high = map(figure.show, interval)
-    return f"{figure.show(value)} ({round(value * figure.rows)} of {figure.rows}; {low} to {high})"
+    count = f"{round(value * figure.rows)} of {figure.rows}; " if figure.rows is not None else ""
+    return f"{figure.show(value)} ({count}{low} to {high})"
 
 
 def _execution(of: str, verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:

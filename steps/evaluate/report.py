@@ -25,8 +25,8 @@ class Figure(BaseModel):
     high: float
     unit: str
     better: Literal["lower", "higher", "neither"]
-    rows: int | None = None  # of a share: what it is a share of, and each model's own interval
-    base_interval: tuple[float, float] | None = None
+    rows: int | None = None  # of a share of rows: how many
+    base_interval: tuple[float, float] | None = None  # of a share: each model's own
     tuned_interval: tuple[float, float] | None = None
     noise: float | None = None
 

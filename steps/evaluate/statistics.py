@@ -72,7 +72,7 @@ def compare_means(
 def compare_passes(
     base: Sequence[int], tuned: Sequence[int], samples: int, pass_at: Sequence[int], confidence: float
 ) -> list[Figure]:
-    """pass@k of sampled answers for each k; intervals by paired bootstrap over prompts.
+    """pass@k of sampled answers for each k; each model's interval, too, is by bootstrap over prompts.
 
     Args:
         base: for each prompt, how many of its answers pass.
@@ -81,17 +81,15 @@ def compare_passes(
         pass_at: each k.
         confidence: of the intervals.
     """
-    return [
-        compare_means(
-            f"pass@{k} (sampled)",
-            [pass_at_k(samples, passed, k) for passed in base],
-            [pass_at_k(samples, passed, k) for passed in tuned],
-            confidence,
-            "share",
-            "higher",
-        )
-        for k in pass_at
-    ]
+    figures = []
+    for k in pass_at:
+        one, other = ([pass_at_k(samples, passed, k) for passed in side] for side in (base, tuned))
+        figure = compare_means(f"pass@{k} (sampled)", one, other, confidence, "share", "higher")
+        if len(base) > 1:
+            own = [_interval((np.array(side),), np.mean, confidence) for side in (one, other)]
+            figure = figure.model_copy(update={"base_interval": own[0], "tuned_interval": own[1]})
+        figures.append(figure)
+    return figures
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:

@@ -76,7 +76,12 @@ def test_a_preamble_runs_before_the_answer_and_passes_no_test_by_itself(limits: 
             "preamble": ["import math\n\ndef helper(x):\n    return x + 1\n"],
         }
     )
-    found = execute(rows, [[needs], ["import math\n"], ["def root(x):\n    return x ** 0.5 + 1\n"]], limits)
+    found = execute(
+        rows,
+        [[needs], ["import math\n"], ["def root(x):\n    return x ** 0.5 + 1\n"]],
+        references_of(rows, limits),
+        limits,
+    )
     assert found.tested == [0]
     assert [side[0].kind for side in found.sides] == ["passed", "exception", "passed"]
     assert found.sides[1][0].detail == "test 1: NameError: name 'root' is not defined"

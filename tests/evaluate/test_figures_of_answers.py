@@ -74,6 +74,8 @@ def test_pass_at_k_of_known_passes() -> None:
     assert (two.name, two.base) == ("pass@2 (sampled)", 0.5)
     assert two.tuned == pytest.approx(5 / 6)
     assert two.low < two.difference < two.high
+    assert (one.base_interval, one.tuned_interval) == ((0.0, 1.0), (0.5, 0.5))
+    assert compare_passes([1], [2], 4, (1,), 0.95)[0].base_interval is None, "one prompt says nothing"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +95,15 @@ def test_impossible_sampling(given: dict[str, object], message: str) -> None:
 def test_sampled_answers_that_pass_are_counted() -> None:
     limits = limits_here(SandboxParameters(accept_risk=True))
     assert limits is not None
-    rows = Dataset.from_dict({"completion": ["x = 1", "y = 2"], "tests": [["assert x == 1"], ["assert y == 2"]]})
+    rows = Dataset.from_dict(
+        {
+            "completion": ["x = 1", "y = TWO"],
+            "tests": [["assert x == 1"], ["assert y == 2"]],
+            "preamble": ["", "TWO = 2"],
+        }
+    )
     base = [["x = 1", "x = 2", "```\nx = 1\n```"], ["y = (", "", "y = 1"]]
-    tuned = [["x = 1"] * 3, ["y = 1", "y = 2", "x = 1"]]
+    tuned = [["x = 1"] * 3, ["y = 1", "y = TWO", "x = 1"]]
     assert passed_samples(rows, [base, tuned], limits) == [[2, 0], [3, 1]]
 
 
