@@ -1,5 +1,7 @@
 """Length, repetition, repeated prompts and sampled answers: from an answer to its figures."""
 
+from pathlib import Path
+
 import pytest
 from datasets import Dataset
 from pydantic import ValidationError
@@ -9,6 +11,7 @@ from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.execute import limits_here, passed_samples
 from steps.evaluate.generate import Answer, answer_of, repetition
 from steps.evaluate.grade import grade
+from steps.evaluate.kept import KeptAnswers
 from steps.evaluate.params import EvaluationParameters, SamplingParameters, SandboxParameters
 from steps.evaluate.report import Figure
 from steps.evaluate.statistics import compare_means, compare_passes
@@ -107,7 +110,7 @@ def test_sampled_answers_that_pass_are_counted() -> None:
     assert passed_samples(rows, [base, tuned], limits) == [[2, 0], [3, 1]]
 
 
-def test_sampled_answers_meet_the_tests_that_count(tiny_run: TinyRun) -> None:
+def test_sampled_answers_meet_the_tests_that_count(tiny_run: TinyRun, tmp_path: Path) -> None:
     """One row's own solution fails its test, so three prompts count; greedy answers stay what they are without."""
     sandbox = SandboxParameters(accept_risk=True)
     rows = tiny_run.examples["test"].select(range(4))
@@ -118,7 +121,12 @@ def test_sampled_answers_meet_the_tests_that_count(tiny_run: TinyRun) -> None:
     plain = EvaluationParameters(max_prompts=4, max_new_tokens=8, batch_size=3, noise_rows=0, sandbox=sandbox)
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
     greedy = evaluate_adapter(rows, *folders, plain)
-    report = evaluate_adapter(rows, *folders, plain.model_copy(update={"sampling": sampling}))
+    kept = KeptAnswers(tmp_path / "base.jsonl", tmp_path / "tuned.jsonl")
+    report = evaluate_adapter(rows, *folders, plain.model_copy(update={"sampling": sampling}), kept)
+    assert len(kept.base.read_bytes().splitlines()) == 4 + 3 * 3
+    kept.base.write_bytes(b"".join(kept.base.read_bytes().splitlines(keepends=True)[:7]))
+    resumed = evaluate_adapter(rows, *folders, plain.model_copy(update={"sampling": sampling}), kept)
+    assert resumed.decisive_json() == report.decisive_json(), "the other samples are drawn as they were"
     assert report.verdicts is not None
     assert report.verdicts.tested == 3
     names = [figure.name for figure in report.figures]
