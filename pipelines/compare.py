@@ -131,7 +131,10 @@ def _intervals(having: "Sequence[tuple[Evaluated, Figure]]") -> str:
     axes.set_yticks(range(len(having)), [str(evaluated.number) for evaluated, _ in having])
     axes.set_ylim(len(having) - 0.5, -0.5)
     unit = having[0][1].unit
-    axes.set_xlabel(f"tuned - base{f', {unit}' if unit else ''}; {having[0][1].better} is better")
+    better = having[0][1].better
+    axes.set_xlabel(
+        f"tuned - base{f', {unit}' if unit else ''}{f'; {better} is better' if better != 'neither' else ''}"
+    )
     return svg(drawing)
 
 
@@ -140,9 +143,7 @@ def _figure_names(evaluations: Sequence[Evaluated]) -> list[str]:
 
 
 def _figures(report: "EvaluationReport") -> "dict[str, Figure]":
-    """Those of the test rows, then those of each set under its name."""
-    own = {figure.name: figure for figure in report.figures}
-    return own | {f"{one.name}: {figure.name}": figure for one in report.sets for figure in one.figures}
+    return report.named_figures(": ")
 
 
 def _having(evaluations: Sequence[Evaluated], name: str) -> "list[tuple[Evaluated, Figure]]":

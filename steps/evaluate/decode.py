@@ -1,4 +1,4 @@
-"""Greedy decoding of many prompts: a batch whose finished rows leave it, and make room for those that wait.
+"""Decoding of many prompts: a batch whose finished rows leave it, and make room for those that wait.
 
 transformers' ``generate`` computes finished rows until the last row of its batch ends, and its continuous batching
 (``generate_batch``) is written for GPUs: on a processor it takes longer than one prompt after the other.
@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
+
+from steps.evaluate.sampling import Sampling, sampled
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +52,13 @@ class _Batch:
 
 
 def decode(
-    model: "Model", prompts: Sequence[Sequence[int]], decoding: Decoding, advance: Callable[[int], object]
+    model: "Model",
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    advance: Callable[[int], object],
+    sampling: Sampling | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
-    """Each prompt's index with its greedy tokens, the end token last where the model wrote it, as rows finish.
+    """Each prompt's index with its tokens, the end token last where the model wrote it, as rows finish.
 
     Prompts start longest first, so that memory is largest at the beginning; the caller has put the model into
     evaluation mode and gradients off. What is computed for a row does not depend on its neighbours beyond rounding.
@@ -62,22 +68,23 @@ def decode(
         prompts: token ids.
         decoding: what ends an answer, and the rows of a batch.
         advance: told the number of new tokens after each forward pass.
+        sampling: how tokens are drawn, with a generator for each prompt; by default the likeliest is taken.
     """
     waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     if not keeps_keys_and_values(model):
-        yield from _by_generate(model, prompts, waiting, decoding, advance)
+        yield from _by_generate(model, prompts, waiting, decoding, advance, sampling)
         return
     batch: _Batch | None = None
     while waiting or batch:
         room = decoding.batch_size - (len(batch.rows) if batch else 0)
         if waiting and room:
             new, waiting = waiting[:room], waiting[room:]
-            started = _started(model, new, [prompts[index] for index in new], decoding.pad)
+            started = _started(model, new, [prompts[index] for index in new], decoding.pad, sampling)
             advance(len(new))
             yield from _note(started, decoding)
             batch = _joined(batch, started) if batch else started
         elif batch:
-            _forward(model, batch)
+            _forward(model, batch, sampling)
             advance(sum(not row.done for row in batch.rows))
             yield from _note(batch, decoding)
         if batch:
@@ -106,26 +113,28 @@ def _without_wrapper(model: "Model") -> "PreTrainedModel":
     return cast("PreTrainedModel", model.get_base_model() if isinstance(model, PeftModel) else model)
 
 
-def _started(model: "Model", indices: Sequence[int], prompts: Sequence[Sequence[int]], pad: int) -> _Batch:
+def _started(
+    model: "Model", indices: Sequence[int], prompts: Sequence[Sequence[int]], pad: int, sampling: Sampling | None
+) -> _Batch:
     """The prompts' own pass through the model, which fills a cache and gives each its first token."""
     from transformers import DynamicCache
 
     ids, mask = (tensor.to(model.device) for tensor in left_padded(prompts, pad))
     # Without the model's configuration, so that layers with a window keep all columns too: their mask does the rest.
     batch = _Batch([_Row(index) for index in indices], DynamicCache(), mask, ids)
-    _choose(model, batch, (mask.cumsum(-1) - 1).clamp(min=0))
+    _choose(model, batch, (mask.cumsum(-1) - 1).clamp(min=0), sampling)
     return batch
 
 
-def _forward(model: "Model", batch: _Batch) -> None:
+def _forward(model: "Model", batch: _Batch, sampling: Sampling | None) -> None:
     """One token more for every row."""
     import torch
 
     batch.mask = torch.nn.functional.pad(batch.mask, (0, 1), value=1)
-    _choose(model, batch, batch.mask.sum(-1, keepdim=True) - 1)
+    _choose(model, batch, batch.mask.sum(-1, keepdim=True) - 1, sampling)
 
 
-def _choose(model: "Model", batch: _Batch, positions: "torch.Tensor") -> None:
+def _choose(model: "Model", batch: _Batch, positions: "torch.Tensor", sampling: Sampling | None) -> None:
     output = model(
         input_ids=batch.last,
         attention_mask=batch.mask,
@@ -134,7 +143,11 @@ def _choose(model: "Model", batch: _Batch, positions: "torch.Tensor") -> None:
         use_cache=True,
         logits_to_keep=1,
     )
-    batch.last = output.logits[:, -1].argmax(-1, keepdim=True)
+    batch.last = _tokens(output.logits[:, -1], [row.index for row in batch.rows], sampling)
+
+
+def _tokens(logits: "torch.Tensor", indices: Sequence[int], sampling: Sampling | None) -> "torch.Tensor":
+    return sampled(logits, indices, sampling) if sampling else logits.argmax(-1, keepdim=True)
 
 
 def _note(batch: _Batch, decoding: Decoding) -> Iterator[tuple[int, list[int]]]:
@@ -196,8 +209,18 @@ def _by_generate(
     order: Sequence[int],
     decoding: Decoding,
     advance: Callable[[int], object],
+    sampling: Sampling | None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Batch after batch by transformers' ``generate``, whose cache is the model's own affair."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    indices: Sequence[int] = []
+
+    def only_ours(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Leave ``generate`` no choice: its own sampling has one generator for all rows."""
+        return torch.full_like(scores, float("-inf")).scatter(-1, _tokens(scores, indices, sampling), 0.0)
+
     for start in range(0, len(order), decoding.batch_size):
         indices = order[start : start + decoding.batch_size]
         ids, mask = (tensor.to(model.device) for tensor in left_padded([prompts[i] for i in indices], decoding.pad))
@@ -207,6 +230,7 @@ def _by_generate(
             max_new_tokens=decoding.max_new_tokens,
             do_sample=False,
             num_beams=1,
+            logits_processor=LogitsProcessorList([only_ours]) if sampling else None,
             use_cache=True,
             eos_token_id=decoding.end,
             pad_token_id=decoding.pad,

@@ -1,6 +1,7 @@
 """Base and tuned on the same prompts, in one process: first without, then with the adapter."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.errors import DataError
+from steps.evaluate.ask import Made, Questions, ask, ask_again, other_batch_size
 from steps.evaluate.compare import Asked, compared
-from steps.evaluate.execute import limits_here
+from steps.evaluate.execute import limits_here, references_of
 from steps.evaluate.forgetting import compare_reference, read_reference, reference_losses
-from steps.evaluate.generate import Answer, generate_answers
 from steps.evaluate.inference import Side
 from steps.evaluate.kept import AnswerFile, KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
-from steps.evaluate.report import EvaluationReport
+from steps.evaluate.report import EvaluationReport, NoiseFloor, ValidationLosses
+from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sets import read_set
-from steps.evaluate.tasks import Scores, compare_task, do_task, load_task
+from steps.evaluate.statistics import compare_losses
+from steps.evaluate.tasks import LoadedTask, Scores, compare_task, do_task, load_task
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.resolve.locks import BenchmarkLock
@@ -31,11 +34,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What one model made of each set."""
+class Examination:
+    """All that a model is asked."""
 
-    losses: list[list[RowLoss]]
-    answers: list[list[Answer]]
+    questions: list[Questions]  # of the test rows, then of each set
+    validation: Dataset | None  # rows whose losses are measured
+    reference_text: str  # "" where there is none
+    tasks: list[LoadedTask]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one model made of it."""
+
+    validation: list[RowLoss]
+    made: list[Made]
+    reference: list[RowLoss]
+    tasks: list[dict[str, Scores]]
 
 
 def evaluate_adapter(
@@ -45,7 +60,8 @@ def evaluate_adapter(
     tokenizer_folder: Path,
     evaluation: EvaluationParameters,
     kept: KeptAnswers | None = None,
-    sets: BenchmarkLock | None = None,
+    benchmarks: BenchmarkLock | None = None,
+    validation: Dataset | None = None,
 ) -> EvaluationReport:
     """Compare the 4-bit base model with and without the adapter.
 
@@ -56,8 +72,9 @@ def evaluate_adapter(
         tokenizer_folder: the tokenizer.
         evaluation: how much is measured.
         kept: where answers are written as they come, and found again; by default nowhere.
-        sets: the files of ``evaluation.sets``, in their order, and of the reference text, which is measured if it
-            is there.
+        benchmarks: the files of ``evaluation.sets``, in their order, and of the reference text, which is measured
+            if it is there.
+        validation: rows that training chose its checkpoint by, for their losses; by default none.
 
     Raises:
         DataError: there is no test row, or a set, the reference text or a task cannot be read.
@@ -74,69 +91,104 @@ def evaluate_adapter(
     limits = limits_here(evaluation.sandbox)
     device = describe_device()
     tokenizer = load_tokenizer(tokenizer_folder)
-    locks = sets.sources if sets else []
-    benchmarks = [read_set(one, lock, tokenizer) for one, lock in zip(evaluation.sets, locks, strict=True)]
-    measured = [test.select(range(min(evaluation.max_loss_rows, len(test)))), *benchmarks]
-    asked = [test.select(range(min(evaluation.max_prompts, len(test)))), *benchmarks]
-    text = read_reference(sets.reference_text) if sets and sets.reference_text else ""
-    tasks = [load_task(one) for one in evaluation.tasks]
-    made: list[Made] = []
-    references: list[list[RowLoss]] = []
-    done: list[list[dict[str, Scores]]] = []
-
-    def ask(model: "PreTrainedModel | PeftModel", side: Side) -> None:
-        made.append(_ask(model, side, measured, asked, tokenizer, evaluation, kept))
-        references.append(reference_losses(model, text, tokenizer, evaluation, side) if text else [])
-        done.append([do_task(model, tokenizer, one, evaluation.batch_size) for one in tasks])
-
+    examination = _examination(test, validation, evaluation, benchmarks, tokenizer, limits)
     base = load_quantized(model_folder, device)
-    ask(base, "base")  # before the adapter is there: switched off, it would leave the biases that it trained
-    ask(PeftModel.from_pretrained(base, str(adapter_folder)), "tuned")
-    own, *others = (
-        compared(
-            Asked(name, asked[at], [side.losses[at] for side in made], [side.answers[at] for side in made]),
-            evaluation.confidence,
-            limits,
-        )
-        for at, name in enumerate(["test", *(one.name for one in evaluation.sets)])
+    # The base comes before the adapter is there: switched off, it would leave the biases that it trained.
+    before = _examined(base, "base", examination, tokenizer, evaluation, kept)
+    again = ask_again(base, examination.questions[0], tokenizer, evaluation) if evaluation.noise_rows else None
+    tuned = PeftModel.from_pretrained(base, str(adapter_folder))
+    after = _examined(tuned, "tuned", examination, tokenizer, evaluation, kept)
+    report = _report(examination, before, after, again, evaluation, limits, benchmarks)
+    return report.model_copy(update={"device": device.reason, "seconds": time.monotonic() - start})
+
+
+def _examination(
+    test: Dataset,
+    validation: Dataset | None,
+    evaluation: EvaluationParameters,
+    benchmarks: BenchmarkLock | None,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: Limits | None,
+) -> Examination:
+    rows = [("test", _first(evaluation.max_loss_rows, test), _first(evaluation.max_prompts, test))]
+    for one, lock in zip(evaluation.sets, benchmarks.sources if benchmarks else [], strict=True):
+        problems = read_set(one, lock, tokenizer)
+        rows.append((one.name, problems, problems))
+    text = benchmarks.reference_text if benchmarks else None
+    return Examination(
+        questions=[
+            Questions(name, measured, answered, references_of(answered, limits) if limits else None)
+            for name, measured, answered in rows
+        ],
+        validation=_first(evaluation.max_loss_rows, validation) if validation else None,
+        reference_text=read_reference(text) if text else "",
+        tasks=[load_task(one) for one in evaluation.tasks],
     )
+
+
+def _first(count: int, rows: Dataset) -> Dataset:
+    return rows.select(range(min(count, len(rows))))
+
+
+def _examined(
+    model: "PreTrainedModel | PeftModel",
+    side: Side,
+    asked: Examination,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: EvaluationParameters,
+    kept: KeptAnswers | None,
+) -> Found:
+    size, text = evaluation.batch_size, asked.reference_text
+    validation = completion_losses(model, asked.validation, size, side) if asked.validation else []
+    with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
+        made = ask(model, side, asked.questions, tokenizer, evaluation, file)
+    reference = reference_losses(model, text, tokenizer, evaluation, side) if text else []
+    return Found(validation, made, reference, [do_task(model, tokenizer, one, size) for one in asked.tasks])
+
+
+def _report(
+    asked: Examination,
+    base: Found,
+    tuned: Found,
+    again: Made | None,
+    evaluation: EvaluationParameters,
+    limits: Limits | None,
+    benchmarks: BenchmarkLock | None,
+) -> EvaluationReport:
+    own, *sets = (
+        compared(Asked(one, (first, second), again if one is asked.questions[0] else None), evaluation, limits)
+        for one, first, second in zip(asked.questions, base.made, tuned.made, strict=True)
+    )
+    text, confidence = benchmarks.reference_text if benchmarks else None, evaluation.confidence
     return EvaluationReport(
         figures=own.figures,
         samples=own.samples,
         verdicts=own.verdicts,
-        loss_rows=len(measured[0]),
+        loss_rows=len(asked.questions[0].measured),
         loss_tokens=own.loss_tokens,
-        answers=len(asked[0]),
-        confidence=evaluation.confidence,
+        answers=len(asked.questions[0].answered),
+        confidence=confidence,
         max_new_tokens=evaluation.max_new_tokens,
-        device=device.reason,
-        seconds=time.monotonic() - start,
-        sets=tuple(others),
+        device="",
+        seconds=0,
+        sets=tuple(sets),
         distributions=own.distributions,
-        forgetting=compare_reference(sets.reference_text.name, evaluation.confidence, *references)
-        if sets and sets.reference_text
-        else None,
+        validation=_validation(base.validation, tuned.validation, confidence) if asked.validation else None,
+        noise=_covered(again, evaluation) if again else None,
+        sampling=evaluation.sampling,
+        forgetting=compare_reference(text.name, confidence, base.reference, tuned.reference) if text else None,
         tasks=tuple(
-            compare_task(one.name, base_scores, tuned_scores, evaluation.confidence)
-            for one, base_scores, tuned_scores in zip(evaluation.tasks, *done, strict=True)
+            compare_task(one.name, first, second, confidence)
+            for one, first, second in zip(evaluation.tasks, base.tasks, tuned.tasks, strict=True)
         ),
     )
 
 
-def _ask(
-    model: "PreTrainedModel | PeftModel",
-    side: Side,
-    measured: list[Dataset],
-    asked: list[Dataset],
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: EvaluationParameters,
-    kept: KeptAnswers | None,
-) -> Made:
-    """Losses of each measured set, then answers to each asked one."""
-    size = evaluation.batch_size
-    losses = [completion_losses(model, rows, size, side) for rows in measured]
-    with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
-        answers = [
-            generate_answers(model, tokenizer, rows, evaluation.max_new_tokens, size, side, file) for rows in asked
-        ]
-    return Made(losses, answers)
+def _validation(base: Sequence[RowLoss], tuned: Sequence[RowLoss], confidence: float) -> ValidationLosses:
+    tokens = sum(row.tokens for row in base)
+    return ValidationLosses(figures=compare_losses(base, tuned, confidence), rows=len(base), tokens=tokens)
+
+
+def _covered(again: Made, evaluation: EvaluationParameters) -> NoiseFloor:
+    size = other_batch_size(evaluation.batch_size)
+    return NoiseFloor(loss_rows=len(again.losses), answers=len(again.answers), batch_size=size)

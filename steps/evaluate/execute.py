@@ -1,7 +1,7 @@
 """Runs generated answers, and the tests of the rows that carry them, in the sandbox."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets import Dataset
 
@@ -33,8 +33,8 @@ class Execution:
 
     @property
     def tested(self) -> list[int]:
-        """Rows whose tests say something here: their own solution passes them."""
-        return [index for index, verdict in enumerate(self.references) if verdict is not None and verdict.passed]
+        """As :func:`tested_rows`."""
+        return tested_rows(self.references)
 
 
 def limits_here(sandbox: SandboxParameters) -> Limits | None:
@@ -54,40 +54,84 @@ def limits_here(sandbox: SandboxParameters) -> Limits | None:
         return None
 
 
-def execute(rows: Dataset, sides: Sequence[Sequence[str]], limits: Limits) -> Execution:
-    """Run each row's own solution, then every side's answer to it.
+def references_of(rows: Dataset, limits: Limits) -> list[Verdict | None]:
+    """Verdicts of the rows' own solutions under the rows' tests; ``None`` where a row has no test.
+
+    Args:
+        rows: columns ``completion``, ``tests`` and ``preamble`` (what runs before an answer); of evaluation sets also
+            ``test_setup``, what stands before each test.
+        limits: of each program.
+    """
+    own = _own_programs(rows)
+    known = [index for index, program in enumerate(own) if program.tests]
+    found = dict(
+        zip(known, _verdicts([own[index] for index in known], "programs, the data's own", limits), strict=True)
+    )
+    return [found.get(index) for index in range(len(rows))]
+
+
+def tested_rows(references: Sequence[Verdict | None]) -> list[int]:
+    """Rows whose tests say something here: their own solution passes them."""
+    return [index for index, verdict in enumerate(references) if verdict is not None and verdict.passed]
+
+
+def execute(
+    rows: Dataset, sides: Sequence[Sequence[str]], references: list[Verdict | None], limits: Limits
+) -> Execution:
+    """Run every side's answer to each row.
 
     An answer meets the row's tests only if the row's own solution passes them here: a test that nothing can pass, since
     it needs a package or the network, says nothing about a model.
 
     Args:
-        rows: columns ``completion``, ``tests`` and ``preamble`` (what runs before an answer); of evaluation sets also
-            ``test_setup``, what stands before each test.
+        rows: as :func:`references_of` takes them.
         sides: for each model, its answers in the order of the rows.
+        references: of the rows, from :func:`references_of`.
         limits: of each program.
     """
-    setups = list(rows["test_setup"]) if "test_setup" in rows.column_names else [""] * len(rows)
-    tests = [
-        tuple(f"{setup}\n{test}" if setup else test for test in row_tests)
-        for setup, row_tests in zip(setups, rows["tests"], strict=True)
-    ]
-    references, preambles = list(rows["completion"]), list(rows["preamble"])
-    known = [index for index, row_tests in enumerate(tests) if row_tests]
-    own = [Program(references[index], tests[index], references[index], preambles[index]) for index in known]
-    found = dict(zip(known, _verdicts(own, "programs, the data's own", limits), strict=True))
+    own, tested = _own_programs(rows), set(tested_rows(references))
     programs = [
-        Program(code_of(answer), tests[index], references[index], preambles[index])
-        if index in found and found[index].passed
-        else Program(code_of(answer), preamble=preambles[index])
+        replace(own[index], code=code_of(answer))
+        if index in tested
+        else Program(code_of(answer), preamble=own[index].preamble)
         for answers in sides
         for index, answer in enumerate(answers)
     ]
     verdicts = _verdicts(programs, "programs, the models'", limits)
     return Execution(
         sides=[verdicts[start : start + len(rows)] for start in range(0, len(verdicts), len(rows))],
-        references=[found.get(index) for index in range(len(rows))],
+        references=references,
         isolated=limits.isolated,
     )
+
+
+def passed_samples(rows: Dataset, sides: Sequence[Sequence[Sequence[str]]], limits: Limits) -> list[list[int]]:
+    """For each model and row, how many of the row's sampled answers pass its tests.
+
+    Args:
+        rows: those whose tests count, as :func:`references_of` takes them.
+        sides: for each model, the answers to each row.
+        limits: of each program.
+    """
+    own = _own_programs(rows)
+    programs = [
+        replace(own[index], code=code_of(answer))
+        for side in sides
+        for index, answers in enumerate(side)
+        for answer in answers
+    ]
+    verdicts = iter(_verdicts(programs, "programs, sampled", limits))
+    return [[sum(next(verdicts).passed for _ in answers) for answers in side] for side in sides]
+
+
+def _own_programs(rows: Dataset) -> list[Program]:
+    """Each row's own solution with its tests."""
+    setups = list(rows["test_setup"]) if "test_setup" in rows.column_names else [""] * len(rows)
+    parts = zip(rows["completion"], rows["tests"], setups, rows["preamble"], strict=True)
+    return [
+        Program(solution, tuple(f"{setup}\n{test}" if setup else test for test in tests), solution, preamble)
+        for solution, tests, setup, preamble in parts
+    ]
 
 
 def _verdicts(programs: Sequence[Program], work: str, limits: Limits) -> list[Verdict]:

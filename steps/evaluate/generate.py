@@ -1,4 +1,4 @@
-"""Greedy answers to every prompt: those of an interrupted evaluation are taken up, samples are shown meanwhile."""
+"""Answers to every prompt: those of an interrupted evaluation are taken up, samples are shown meanwhile."""
 
 import time
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from steps.evaluate.decode import Decoding, decode
 from steps.evaluate.inference import Side, inference
+from steps.evaluate.sampling import Draw, sampling_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -19,17 +20,34 @@ if TYPE_CHECKING:
 SAMPLE_SECONDS = 20.0
 """Between two answers that are shown while the others are being written; the first one is always shown."""
 
+REPEATED_TOKENS = 4
+"""Tokens of a sequence that counts as repeated: seq-rep-4 of Welleck et al. 2020, arXiv:1908.04319."""
+
 SHOWN_WORDS = 8
 SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote, and whether it ended by itself or was cut."""
+    """What a model wrote, whether it ended by itself or was cut, and how much of it repeats what it wrote before.
+
+    ``tokens`` and ``repetition`` are of what the model wrote alone: no end token, and no beginning given to it.
+    """
 
     text: str
     stopped: bool
     tokens: int
+    repetition: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked for one answer."""
+
+    prompt_ids: list[int]
+    prefix: str
+    instruction: str
+    draw: Draw | None
 
 
 def generate_answers(
@@ -40,8 +58,9 @@ def generate_answers(
     batch_size: int,
     side: Side,
     kept: "AnswerFile | None" = None,
+    draws: Sequence[Draw] = (),
 ) -> list[Answer]:
-    """Greedy answers to every row's prompt, in the order of ``examples``.
+    """A greedy answer to every row's prompt, or several sampled ones next to each other, in the order of ``examples``.
 
     Args:
         model: the model of that side.
@@ -52,33 +71,46 @@ def generate_answers(
         batch_size: prompts answered together.
         side: which model it is, for the progress line.
         kept: answers that are there already, and where new ones are written as they come.
+        draws: how each prompt's sampled answers are drawn; without any, the one answer is greedy.
     """
-    prompts: list[list[int]] = examples["prompt_ids"][:]
-    prefixes: Sequence[str] = examples["prefix"][:] if "prefix" in examples.column_names else [""] * len(prompts)
-    found = {index: answer for index, ids in enumerate(prompts) if kept and (answer := kept.get(ids))}
-    missing = [index for index in range(len(prompts)) if index not in found]
+    questions = _questions(examples, draws)
+    found = {
+        index: answer for index, one in enumerate(questions) if kept and (answer := kept.get(one.prompt_ids, one.draw))
+    }
+    missing = [index for index in range(len(questions)) if index not in found]
     if found:
-        print(f"  answers, {side}: {len(found)} of {len(prompts)} are there from before", flush=True)
+        print(f"  answers, {side}: {len(found)} of {len(questions)} are there from before", flush=True)
     decoding = Decoding(int(tokenizer.eos_token_id), int(tokenizer.pad_token_id), max_new_tokens, batch_size)
+    prompts = [questions[index].prompt_ids for index in missing]
+    drawn = [draw for index in missing if (draw := questions[index].draw)]
     total, written, shown = max_new_tokens * len(missing), 0, float("-inf")
     with inference(model, "tokens", total, side) as progress:
 
         def advance(tokens: int) -> None:
             nonlocal written
             written += tokens
-            if written < total or len(found) == len(prompts):
-                progress.advance(written, f"{len(found)} of {len(prompts)} answered")
+            if written < total or len(found) == len(questions):
+                progress.advance(written, f"{len(found)} of {len(questions)} answered")
 
-        for position, tokens in decode(model, [prompts[index] for index in missing], decoding, advance):
+        for position, tokens in decode(model, prompts, decoding, advance, sampling_of(prompts, drawn)):
             index = missing[position]
-            found[index] = answer_of(tokens, tokenizer, prefixes[index])
+            question, answer = questions[index], answer_of(tokens, tokenizer, questions[index].prefix)
+            found[index] = answer
             if kept:
-                kept.add(prompts[index], found[index])
+                kept.add(question.prompt_ids, answer, question.draw)
             advance(max_new_tokens - len(tokens))  # what it did not need counts as done
             if time.monotonic() - shown > SAMPLE_SECONDS:
                 shown = time.monotonic()
-                progress.say(_sample(examples[index]["instruction"], found[index]))
-    return [found[index] for index in range(len(prompts))]
+                progress.say(_sample(question.instruction, answer))
+    return [found[index] for index in range(len(questions))]
+
+
+def _questions(examples: Dataset, draws: Sequence[Draw]) -> list[_Question]:
+    """Each row's, once for every draw."""
+    prefixes: Sequence[str] = examples["prefix"][:] if "prefix" in examples.column_names else [""] * len(examples)
+    rows = zip(examples["prompt_ids"], prefixes, examples["instruction"], strict=True)
+    each: Sequence[Draw | None] = draws or [None]
+    return [_Question(*row, draw) for row in rows for draw in each]
 
 
 def answer_of(tokens: list[int], tokenizer: "PreTrainedTokenizerBase", prefix: str = "") -> Answer:
@@ -89,7 +121,18 @@ def answer_of(tokens: list[int], tokenizer: "PreTrainedTokenizerBase", prefix: s
     stopped = tokens[-1] == tokenizer.eos_token_id
     kept = tokens[:-1] if stopped else tokens
     text = str(tokenizer.decode(kept, skip_special_tokens=True))
-    return Answer(text=prefix + text.rstrip() if prefix else text.strip(), stopped=stopped, tokens=len(kept))
+    whole = prefix + text.rstrip() if prefix else text.strip()
+    return Answer(text=whole, stopped=stopped, tokens=len(kept), repetition=repetition(kept))
+
+
+def repetition(tokens: Sequence[int]) -> float:
+    """Share of an answer's sequences of four tokens that occur earlier in it; 0 where it has fewer than four tokens.
+
+    1 - different sequences / sequences, seq-rep-n of "Neural Text Generation with Unlikelihood Training" (Welleck et
+    al. 2020, arXiv:1908.04319, section 6.1).
+    """
+    grams = list(zip(*(tokens[start:] for start in range(REPEATED_TOKENS)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _sample(instruction: str, answer: Answer) -> str:

@@ -1,9 +1,10 @@
 """Answers on disk: a killed evaluation goes on from them, and the base model's serve every run that asks the same.
 
 A file for each side of an evaluation, named after everything that decides its answers but the prompts; its lines are
-JSON, one answer each under the hash of its prompt's tokens. The tuned model's file goes when the evaluation's report is
-stored. The base model's stays as a cache. When a file is opened, the folder's least recently used ones go until
-:data:`LIMIT_BYTES` are left: so do those of evaluations that were killed and never run again.
+JSON, one answer each under the hash of its prompt's tokens and of how it was sampled, where it was. The tuned model's
+file goes when the evaluation's report is stored. The base model's stays as a cache. When a file is opened, the folder's
+least recently used ones go until :data:`LIMIT_BYTES` are left: so do those of evaluations that were killed and never
+run again.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from typing import Self
 from steps.errors import DeviceError
 from steps.evaluate import generate
 from steps.evaluate.generate import Answer
+from steps.evaluate.sampling import Draw
 from steps.files import hashes
 from steps.fingerprint import fingerprint
 from steps.quantize.device import describe_device
@@ -70,13 +72,13 @@ class AnswerFile:
         os.fsync(self.stream.fileno())
         self.stream.close()
 
-    def get(self, prompt_ids: Sequence[int]) -> Answer | None:
-        """The answer to a prompt, None where there is none yet."""
-        return self.answers.get(_prompt_key(prompt_ids))
+    def get(self, prompt_ids: Sequence[int], draw: Draw | None = None) -> Answer | None:
+        """The greedy or the drawn answer to a prompt, None where there is none yet."""
+        return self.answers.get(_prompt_key(prompt_ids, draw))
 
-    def add(self, prompt_ids: Sequence[int], answer: Answer) -> None:
+    def add(self, prompt_ids: Sequence[int], answer: Answer, draw: Draw | None = None) -> None:
         """Append an answer."""
-        key = _prompt_key(prompt_ids)
+        key = _prompt_key(prompt_ids, draw)
         self.answers[key] = answer
         self.stream.write(json.dumps({"prompt": key, **asdict(answer)}).encode() + b"\n")
         if time.monotonic() - self.synced > SYNC_SECONDS:
@@ -139,8 +141,10 @@ def _digest(values: list[object]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _prompt_key(prompt_ids: Sequence[int]) -> str:
-    return hashlib.sha256(json.dumps(list(prompt_ids)).encode()).hexdigest()[:32]
+def _prompt_key(prompt_ids: Sequence[int], draw: Draw | None) -> str:
+    """How a sampled answer was drawn, and its number, are part of it: greedy ones never mix with others."""
+    asked = list(prompt_ids) if draw is None else [list(prompt_ids), asdict(draw)]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
 def _read(line: bytes) -> tuple[str, Answer] | None:

@@ -28,7 +28,11 @@ class RowLoss:
 
 
 def completion_losses(
-    model: "PreTrainedModel | PeftModel", examples: Dataset, batch_size: int, side: Side
+    model: "PreTrainedModel | PeftModel",
+    examples: Dataset,
+    batch_size: int,
+    side: Side,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> list[RowLoss]:
     """Loss of every row's completion tokens, the end token included, in the order of ``examples``.
 
@@ -39,22 +43,23 @@ def completion_losses(
         examples: columns ``prompt_ids`` and ``completion_ids``.
         batch_size: most rows of one forward pass; long rows share one with fewer others.
         side: which model it is, for the progress line.
+        batch_tokens: most tokens of one forward pass, padding included.
     """
     lengths: list[int] = list_lengths(examples, "prompt_ids", "completion_ids").tolist()
     losses: dict[int, RowLoss] = {}
     with inference(model, "loss", len(lengths), side) as progress:
-        for indices in _batches(lengths, batch_size):
+        for indices in _batches(lengths, batch_size, batch_tokens):
             rows = [examples[index] for index in indices]
             losses.update(zip(indices, _row_losses(model, rows), strict=True))
             progress.advance(len(losses))
     return [losses[index] for index in range(len(lengths))]
 
 
-def _batches(lengths: list[int], batch_size: int) -> Iterator[list[int]]:
-    """Rows of like length, longest first, at most ``batch_size`` and :data:`BATCH_TOKENS` together."""
+def _batches(lengths: list[int], batch_size: int, batch_tokens: int) -> Iterator[list[int]]:
+    """Rows of like length, longest first, at most ``batch_size`` and ``batch_tokens`` together."""
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     while order:
-        count = min(batch_size, max(1, BATCH_TOKENS // lengths[order[0]]))
+        count = min(batch_size, max(1, batch_tokens // lengths[order[0]]))
         yield order[:count]
         order = order[count:]
 

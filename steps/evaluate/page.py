@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from steps.evaluate.gallery import described, gallery, spread
-from steps.evaluate.report import EvaluationReport, Figure, Sample, Verdicts
+from steps.evaluate.report import EvaluationReport, Figure, Sample, ValidationLosses, Verdicts
 from steps.page import Page, Section, Table, Tile, Tone
 
-TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "plain"}
+TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "lower": "plain", "higher": "plain", "undecided": "plain"}
 SHOWN_CHANGES = 20
 SHOWN_UNTESTED = 10
 
@@ -30,7 +30,8 @@ def draw(report: EvaluationReport) -> Page:
             ),
         ],
         sections=[
-            Section("Figures", text=_about_intervals(report), table=_table(report.figures, report.confidence)),
+            Section("Figures", text=_about_figures(report), table=_table(report.figures, report.confidence)),
+            *(_validation(report.validation, report.confidence) if report.validation else []),
             *(
                 Section(f"Set {one.name}: {len(one.samples)} problems", table=_table(one.figures, report.confidence))
                 for one in report.sets
@@ -52,11 +53,34 @@ def draw(report: EvaluationReport) -> Page:
 NOT_ISOLATED = Tile("generated code", "not isolated", "ran as this user, with limits alone", "warn")
 
 
-def _about_intervals(report: EvaluationReport) -> str:
-    return (
+def _about_figures(report: EvaluationReport) -> str:
+    about = (
         f"Behind each share: its count, and its {report.confidence:.0%} interval (Wilson). The difference's interval "
-        "is by paired bootstrap over the same rows."
+        "is by paired bootstrap over the same rows. Length: tokens of an answer without the end token. Repetition: of "
+        "an answer's sequences of four tokens, the share that occurs earlier in it (seq-rep-4)."
     )
+    if report.sampling is not None:
+        drawn = report.sampling
+        about += (
+            f" Sampled: {drawn.answers} answers to each prompt whose tests count, at temperature {drawn.temperature:g} "
+            f"and top-p {drawn.top_p:g}; pass@k by the unbiased estimator, its intervals by bootstrap over prompts."
+        )
+    if report.noise is not None:
+        again = report.noise
+        about += (
+            f" Noise: how much the base's own figure changed when it was asked again in the opposite order, "
+            f"{again.batch_size} rows at a time: {again.loss_rows} losses and {again.answers} answers, over these rows "
+            "alone. A difference that is not larger says nothing."
+        )
+    return about
+
+
+def _validation(losses: ValidationLosses, confidence: float) -> list[Section]:
+    about = (
+        f"{losses.rows:,} rows with {losses.tokens:,} completion tokens. Training chose its checkpoint by the loss on "
+        "the validation rows, so these figures prove nothing and decide nothing: those of the test rows do."
+    )
+    return [Section("Validation rows", text=about, table=_table(losses.figures, confidence))]
 
 
 def _guards(report: EvaluationReport) -> list[Section]:
@@ -81,7 +105,19 @@ def _guards(report: EvaluationReport) -> list[Section]:
 
 def _table(figures: list[Figure], confidence: float) -> Table:
     columns = ["figure", "base", "tuned", "difference", f"{confidence:.0%} interval", "verdict"]
-    return Table(columns, [_row(figure) for figure in figures])
+    rows = [_row(figure) for figure in figures]
+    if any(figure.noise is not None for figure in figures):
+        columns.insert(-1, "noise")
+        for row, figure in zip(rows, figures, strict=True):
+            row.insert(-1, _noise(figure))
+    return Table(columns, rows)
+
+
+def _noise(figure: Figure) -> str:
+    """Of a share as such; of others to two digits, since it is often below what is shown of the figure."""
+    if figure.noise is None:
+        return ""
+    return figure.show(figure.noise) if figure.unit == "share" else f"{figure.noise:.2g}"
 
 
 def _row(figure: Figure) -> list[str]:
@@ -93,10 +129,11 @@ def _row(figure: Figure) -> list[str]:
 
 
 def _with_count(figure: Figure, value: float, interval: tuple[float, float] | None) -> str:
-    if figure.rows is None or interval is None:
+    if interval is None:
         return figure.show(value)
     low, high = map(figure.show, interval)
-    return f"{figure.show(value)} ({round(value * figure.rows)} of {figure.rows}; {low} to {high})"
+    count = f"{round(value * figure.rows)} of {figure.rows}; " if figure.rows is not None else ""
+    return f"{figure.show(value)} ({count}{low} to {high})"
 
 
 def _execution(of: str, verdicts: Verdicts, samples: Sequence[Sample]) -> list[Section]:

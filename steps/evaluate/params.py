@@ -1,6 +1,6 @@
 """Parameters of the evaluation."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -69,14 +69,47 @@ class EvaluationTask(Parameters):
     )
 
 
-class EvaluationParameters(Parameters):
-    """How much is measured; the base and the tuned model get the same rows and the same decoding (greedy)."""
+class SamplingParameters(Parameters):
+    """Answers that are drawn beside the greedy ones. Of Codex, pass@1 was best at a temperature of 0.2 and pass@100 at
+    0.8, all at a top-p of 0.95 (Chen et al. 2021, arXiv:2107.03374, section 3)."""
 
-    max_loss_rows: int = Field(default=500, gt=0, description="test rows whose completion loss is measured")
+    answers: int = Field(
+        default=20, gt=0, description="to each prompt whose tests count, by base and tuned; the paper draws 200"
+    )
+    temperature: float = Field(default=0.8, gt=0, description="divides the logits; 1 leaves the model's distribution")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="probability mass of the likeliest tokens drawn from")
+    pass_at: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(1, 10), min_length=1, description="each k of the reported pass@k; none above answers"
+    )
+
+    @model_validator(mode="after")
+    def _enough_answers(self) -> Self:
+        if max(self.pass_at) > self.answers:
+            raise ValueError(f"pass@{max(self.pass_at)} needs as many answers, and answers is {self.answers}; raise it")
+        if len(set(self.pass_at)) < len(self.pass_at):
+            raise ValueError(f"pass_at names a k twice: {', '.join(map(str, self.pass_at))}; name each once")
+        return self
+
+
+class EvaluationParameters(Parameters):
+    """How much is measured; the base and the tuned model get the same rows and the same decoding."""
+
+    max_loss_rows: int = Field(
+        default=500, gt=0, description="test rows, and validation rows, whose completion loss is measured"
+    )
     max_prompts: int = Field(default=100, gt=0, description="test rows that are answered")
     max_new_tokens: int = Field(default=256, gt=0, description="tokens after which an answer is cut")
     batch_size: int = Field(default=16, gt=0, description="rows processed together; changes no result beyond rounding")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval")
+    noise_rows: int = Field(
+        default=16,
+        ge=0,
+        description="test rows that the base is asked again, losses and answers, which gives each figure's noise; "
+        "0 measures none",
+    )
+    sampling: SamplingParameters | None = Field(
+        default=None, description="also draw several answers to each prompt that has tests; null: greedy ones alone"
+    )
     sandbox: SandboxParameters = Field(default=SandboxParameters(), description="how generated code is run")
     sets: tuple[EvaluationSet, ...] = Field(
         default=(), description="further problems that base and tuned answer, each reported apart; they decide nothing"
@@ -100,4 +133,12 @@ class EvaluationParameters(Parameters):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"sets and tasks have two of the name {twice[0]!r}; give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_run(self) -> Self:
+        if self.sampling is not None and self.sandbox.execute == "never":
+            raise ValueError(
+                "sampling is for answers that meet tests, and sandbox.execute is never; leave sampling out"
+            )
         return self

@@ -6,12 +6,16 @@ from typing import Literal
 from pydantic import BaseModel
 
 from steps.evaluate.distributions import Distribution
+from steps.evaluate.params import SamplingParameters
 from steps.evaluate.sandbox.verdict import Verdict
 from steps.report import Report
 
 
 class Figure(BaseModel):
-    """One figure of both models; ``low`` and ``high`` bound the difference tuned - base."""
+    """One figure of both models; ``low`` and ``high`` bound the difference tuned - base.
+
+    ``noise`` is what the base's own value changed when it was asked again, None where that was not measured.
+    """
 
     name: str
     base: float
@@ -20,21 +24,24 @@ class Figure(BaseModel):
     low: float
     high: float
     unit: str
-    better: Literal["lower", "higher"]
-    rows: int | None = None  # of a share: what it is a share of, and each model's own interval
-    base_interval: tuple[float, float] | None = None
+    better: Literal["lower", "higher", "neither"]
+    rows: int | None = None  # of a share of rows: how many
+    base_interval: tuple[float, float] | None = None  # of a share: each model's own
     tuned_interval: tuple[float, float] | None = None
+    noise: float | None = None
 
     @property
-    def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """Whether the whole interval of the difference lies on one side of zero."""
+    def verdict(self) -> Literal["better", "worse", "lower", "higher", "undecided"]:
+        """On which side of zero the whole interval of the difference lies; better or worse where one of them is."""
         if self.low <= 0 <= self.high:
             return "undecided"
+        if self.better == "neither":
+            return "lower" if self.high < 0 else "higher"
         return "better" if (self.high < 0) == (self.better == "lower") else "worse"
 
     def show(self, value: float) -> str:
         """A value of this figure as people read it."""
-        return f"{value:.1%}" if self.unit == "share" else f"{value:.3f}"
+        return f"{value:.1%}" if self.unit == "share" else f"{value:.1f}" if self.unit == "tokens" else f"{value:.3f}"
 
 
 class Sample(BaseModel):
@@ -96,8 +103,24 @@ class TaskReport(BaseModel):
     figures: list[Figure]
 
 
+class ValidationLosses(BaseModel):
+    """Loss and perplexity on the rows that training chose its checkpoint by, so that they prove nothing."""
+
+    figures: list[Figure]
+    rows: int
+    tokens: int
+
+
+class NoiseFloor(BaseModel):
+    """What the base was asked again for the figures' noise, in the opposite order."""
+
+    loss_rows: int
+    answers: int
+    batch_size: int
+
+
 class EvaluationReport(Report):
-    """Loss on completions, and grades of greedy answers, for base and tuned; the figures are the test rows'."""
+    """Loss on completions, and grades of answers, for base and tuned; the figures are the test rows'."""
 
     figures: list[Figure]
     samples: list[Sample]
@@ -113,21 +136,30 @@ class EvaluationReport(Report):
     forgetting: ForgettingReport | None = None
     tasks: tuple[TaskReport, ...] = ()
     distributions: tuple[Distribution, ...] = ()
+    validation: ValidationLosses | None = None
+    noise: NoiseFloor | None = None
+    sampling: SamplingParameters | None = None
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
         return next(figure for figure in self.figures if figure.name == name)
 
+    def named_figures(self, separator: str) -> dict[str, Figure]:
+        """Those of the test rows; then those of the validation rows, each set and each task, with that in front."""
+        others = [(one.name, one.figures) for one in self.sets]
+        others += [(one.name, one.figures) for one in self.tasks]
+        if self.validation is not None:
+            others.insert(0, ("validation", self.validation.figures))
+        forgetting = self.forgetting.figures if self.forgetting else []
+        own = {figure.name: figure for figure in (*self.figures, *forgetting)}
+        return own | {f"{of}{separator}{figure.name}": figure for of, figures in others for figure in figures}
+
     def metadata(self) -> dict[str, str | int | float | bool]:
-        """Every figure of base and tuned, those of sets under their names, and whether generated code was isolated."""
+        """Every figure of base and tuned, those of other rows under their names, and whether code was isolated."""
         values: dict[str, str | int | float | bool] = {}
         if self.verdicts is not None:
             values["isolated"] = self.verdicts.isolated
-        named = [(figure.name, figure) for figure in self.figures]
-        named += [(f"{one.name} {figure.name}", figure) for one in self.sets for figure in one.figures]
-        named += [(f"{one.name} {figure.name}", figure) for one in self.tasks for figure in one.figures]
-        named += [(figure.name, figure) for figure in self.forgetting.figures] if self.forgetting else []
-        for name, figure in named:
+        for name, figure in self.named_figures(" ").items():
             for model, value in (("base", figure.base), ("tuned", figure.tuned)):
                 if math.isfinite(value):
                     values[f"{model}_{name.replace(' ', '_')}"] = round(value, 4)

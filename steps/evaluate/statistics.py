@@ -50,28 +50,46 @@ def compare_losses(base: Sequence[RowLoss], tuned: Sequence[RowLoss], confidence
 
 def compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool], confidence: float) -> Figure:
     """Share of answers with a grade; interval of the difference by paired bootstrap over prompts."""
-
-    def difference(base: Any, tuned: Any, axis: int = -1) -> Any:
-        return (tuned - base).mean(axis)
-
-    samples = (np.array(base, dtype=float), np.array(tuned, dtype=float))
-    interval = _interval(samples, difference, confidence)
-    figure = _figure(name, samples[0].mean(), samples[1].mean(), interval, "share", "higher")
+    figure = compare_means(name, base, tuned, confidence, "share", "higher")
     own = [_wilson(sum(side), len(side), confidence) for side in (base, tuned)]
     return figure.model_copy(update={"rows": len(base), "base_interval": own[0], "tuned_interval": own[1]})
 
 
 def compare_means(
-    name: str, base: Sequence[float], tuned: Sequence[float], confidence: float, better: Literal["lower", "higher"]
+    name: str,
+    base: Sequence[float],
+    tuned: Sequence[float],
+    confidence: float,
+    unit: str,
+    better: Literal["lower", "higher", "neither"],
 ) -> Figure:
-    """Mean of a metric over documents; interval of the difference by paired bootstrap over documents."""
-
-    def difference(base: Any, tuned: Any, axis: int = -1) -> Any:
-        return (tuned - base).mean(axis)
-
+    """Mean of a value that each answer or prompt has; interval of the difference by paired bootstrap over them."""
     samples = (np.array(base, dtype=float), np.array(tuned, dtype=float))
-    interval = _interval(samples, difference, confidence)
-    return _figure(name, samples[0].mean(), samples[1].mean(), interval, "", better)
+    interval = _interval(samples, _mean_difference, confidence)
+    return _figure(name, samples[0].mean(), samples[1].mean(), interval, unit, better)
+
+
+def compare_passes(
+    base: Sequence[int], tuned: Sequence[int], samples: int, pass_at: Sequence[int], confidence: float
+) -> list[Figure]:
+    """pass@k of sampled answers for each k; each model's interval, too, is by bootstrap over prompts.
+
+    Args:
+        base: for each prompt, how many of its answers pass.
+        tuned: the other model's, of the same prompts.
+        samples: answers to each prompt.
+        pass_at: each k.
+        confidence: of the intervals.
+    """
+    figures = []
+    for k in pass_at:
+        one, other = ([pass_at_k(samples, passed, k) for passed in side] for side in (base, tuned))
+        figure = compare_means(f"pass@{k} (sampled)", one, other, confidence, "share", "higher")
+        if len(base) > 1:
+            own = [_interval((np.array(side),), np.mean, confidence) for side in (one, other)]
+            figure = figure.model_copy(update={"base_interval": own[0], "tuned_interval": own[1]})
+        figures.append(figure)
+    return figures
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
@@ -86,6 +104,10 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     if not (1 <= k <= samples and 0 <= passed <= samples):
         raise ValueError(f"pass@{k} of {samples} samples, {passed} passed: needs 1 <= k <= samples >= passed >= 0")
     return 1 - math.comb(samples - passed, k) / math.comb(samples, k)
+
+
+def _mean_difference(base: Any, tuned: Any, axis: int = -1) -> Any:
+    return (tuned - base).mean(axis)
 
 
 def _wilson(count: int, rows: int, confidence: float) -> tuple[float, float]:
@@ -122,7 +144,7 @@ def _figure(
     tuned: float,
     interval: tuple[float, float],
     unit: str,
-    better: Literal["lower", "higher"],
+    better: Literal["lower", "higher", "neither"],
 ) -> Figure:
     return Figure(
         name=name,

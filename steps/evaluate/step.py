@@ -34,7 +34,8 @@ def evaluate(
     benchmark_lock: BenchmarkLock,
     evaluation: EvaluationParameters,
 ) -> Annotated[EvaluationReport, "evaluation_report"]:
-    """Measure loss and generated answers of the base and of the tuned model on the same test rows.
+    """Measure loss and generated answers of the base and of the tuned model on the same test rows, and what decides
+    nothing: loss on the validation rows, and the sets.
 
     The folder that answers are kept in is in the step's ``extra``: another one is no reason to measure again.
     """
@@ -44,6 +45,6 @@ def evaluate(
     folders = (quantized_model.path, adapter.path, tokenizer.path)
     checkpoints = CheckpointParameters.model_validate(get_step_context().step_run.config.extra["checkpoints"])
     kept = kept_answers(checkpoints.folder, *folders, evaluation.max_new_tokens)
-    report = evaluate_adapter(examples["test"], *folders, evaluation, kept, benchmark_lock)
+    report = evaluate_adapter(examples["test"], *folders, evaluation, kept, benchmark_lock, examples["validation"])
     report.when_stored(kept.forget_tuned)
     return report

@@ -93,7 +93,7 @@ def compare_task(name: str, base: dict[str, Scores], tuned: dict[str, Scores], c
     """A figure for each metric."""
     figures = [
         compare_means(
-            metric, one.values, tuned[metric].values, confidence, "higher" if one.higher_is_better else "lower"
+            metric, one.values, tuned[metric].values, confidence, "", "higher" if one.higher_is_better else "lower"
         )
         for metric, one in base.items()
     ]

@@ -9,22 +9,25 @@ from steps.promote.report import Condition, PromotionDecision
 def decide(evaluation: EvaluationReport, merge: MergeReport, promotion: PromotionParameters) -> PromotionDecision:
     """Promote only if the completion loss fell by more than chance, answers did not get worse, and the merge holds.
 
-    A tie does not promote: the whole interval of the loss difference must lie below ``-min_loss_gain``.
+    A tie does not promote: the whole interval of the loss difference must lie below ``-min_loss_gain``, and below what
+    the base's own loss changes when it is asked again. Noise only ever asks for more: the allowed fall of the share of
+    pure code stays what the parameter says.
     """
     loss, only_code = evaluation.figure("loss"), evaluation.figure("only code")
     merge_gap, written = abs(merge.merged_loss - merge.adapter_loss), merge.written
+    needed = max(promotion.min_loss_gain, loss.noise or 0.0)
     conditions = [
         Condition(
             name="completion loss fell",
-            passed=loss.high < -promotion.min_loss_gain,
+            passed=loss.high < -needed,
             detail=f"{loss.base:.3f} to {loss.tuned:.3f} nats/token; {evaluation.confidence:.0%} interval of the "
-            f"difference {loss.low:+.3f} to {loss.high:+.3f}, needed below {0 - promotion.min_loss_gain:g}",
+            f"difference {loss.low:+.3f} to {loss.high:+.3f}, needed below {0 - needed:.3g}{_about_noise(loss)}",
         ),
         Condition(
             name="answers that are only code did not get fewer",
             passed=only_code.difference >= -promotion.max_rate_drop,
             detail=f"{only_code.base:.1%} to {only_code.tuned:.1%} of {evaluation.answers} answers, allowed fall "
-            f"{promotion.max_rate_drop:.1%}",
+            f"{promotion.max_rate_drop:.1%}{_about_noise(only_code)}",
         ),
         Condition(
             name="merged model is base + adapter",
@@ -54,3 +57,10 @@ def _remembers(loss: Figure, confidence: float, bound: float) -> Condition:
         detail=f"reference text: {loss.base:.3f} to {loss.tuned:.3f} nats/token; {confidence:.0%} interval of the "
         f"difference {loss.low:+.3f} to {loss.high:+.3f}, allowed up to {bound:+g}",
     )
+
+
+def _about_noise(figure: Figure) -> str:
+    if figure.noise is None:
+        return ""
+    noise = f"{figure.noise:.1%}" if figure.unit == "share" else f"{figure.noise:.2g}"
+    return f", noise {noise}"

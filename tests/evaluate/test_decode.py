@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from steps.evaluate.decode import Decoding, decode, keeps_keys_and_values
+from steps.evaluate.sampling import Draw, Sampling, sampled, sampling_of
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from tests.tiny_run import TinyRun
@@ -51,10 +53,12 @@ def prompts_of(count: int = 19) -> list[list[int]]:
     return [torch.randint(4, 400, (5 + 7 * index % 40,), generator=generator).tolist() for index in range(count)]
 
 
-def answers(model: Any, prompts: Sequence[Sequence[int]], size: int, end: int, count: int = 24) -> list[list[int]]:
+def answers(
+    model: Any, prompts: Sequence[Sequence[int]], size: int, end: int, count: int = 24, draws: Sequence[Draw] = ()
+) -> list[list[int]]:
     told: list[int] = []
     with torch.inference_mode():
-        found = dict(decode(model, prompts, Decoding(end, PAD, count, size), told.append))
+        found = dict(decode(model, prompts, Decoding(end, PAD, count, size), told.append, sampling_of(prompts, draws)))
     assert sum(told) == sum(map(len, found.values()))
     return [found[index] for index in range(len(prompts))]
 
@@ -127,3 +131,38 @@ def test_finished_rows_make_room(tiny_run: TinyRun) -> None:
     whole = 3 * 24 * 8  # what three batches take that wait for their longest row
     assert sum(rows) < 1.2 * sum(map(len, found)) < whole
     assert max(rows) == 8
+
+
+@pytest.mark.parametrize("make", ["llama", "mamba"])
+def test_a_sample_depends_on_its_prompt_and_number_alone(tiny_run: TinyRun, make: str) -> None:
+    """Not on the batch, the order, or which others are drawn; the last model is left to ``generate``."""
+    model = model_of(tiny_run, "float32") if make == "llama" else mamba()
+    prompts = [prompt for prompt in prompts_of(5) for _ in range(3)]
+    draws = [Draw(1.0, 0.95, number) for _ in range(5) for number in range(3)]
+    end = often(answers(model, prompts, 1, end=2, count=12, draws=draws))
+    alone = answers(model, prompts, 1, end, 12, draws)
+    assert answers(model, prompts, 7, end, 12, draws) == alone
+    assert answers(model, prompts[::-1], 4, end, 12, draws[::-1]) == alone[::-1]
+    assert answers(model, prompts[4:6], 2, end, 12, draws[4:6]) == alone[4:6]
+    assert len(set(map(tuple, alone))) > 10, "the samples of a prompt differ"
+    greedy = answers(model, prompts[::3], 4, end, 12)
+    cold = answers(model, prompts[::3], 4, end, 12, [Draw(1e-4, 1.0, 0)] * 5)
+    assert cold == greedy
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "expected"),
+    [
+        (1.0, 1.0, [0.5, 0.3, 0.2, 0.0]),
+        (1.0, 0.6, [0.625, 0.375, 0.0, 0.0]),
+        (0.5, 1.0, [0.25 / 0.38, 0.09 / 0.38, 0.04 / 0.38, 0.0]),
+    ],
+)
+def test_tokens_come_as_often_as_they_are_likely(temperature: float, top_p: float, expected: list[float]) -> None:
+    """The smallest set of tokens that has top-p of the probability; temperature is a power of it."""
+    logits = torch.tensor([0.5, 0.3, 0.2, 0.0]).log().expand(20_000, -1)
+    sampling = Sampling(temperature, top_p, [np.random.default_rng(7)])
+    tokens = sampled(logits, [0] * len(logits), sampling)
+    assert tokens.shape == (20_000, 1)
+    shares = torch.bincount(tokens.flatten(), minlength=4) / len(tokens)
+    assert shares.tolist() == pytest.approx(expected, abs=0.015)  # more than 4 standard deviations

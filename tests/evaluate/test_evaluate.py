@@ -86,13 +86,13 @@ def test_answers_do_not_depend_on_the_batch(tiny_run: TinyRun, tuned: PeftModel)
     ],
 )
 def test_grades(text: str, stopped: bool, expected: tuple[bool, bool, bool]) -> None:
-    grades = grade(Answer(text=text, stopped=stopped, tokens=1))
+    grades = grade(Answer(text=text, stopped=stopped, tokens=1), "Write f.")
     assert (grades["stops"], grades["parses"], grades["only code"]) == expected
 
 
 @given(st.text(), st.booleans())
 def test_any_text_can_be_graded(text: str, stopped: bool) -> None:
-    grades = grade(Answer(text=text, stopped=stopped, tokens=1))
+    grades = grade(Answer(text=text, stopped=stopped, tokens=1), text)
     assert not grades["only code"] or (grades["parses"] and grades["stops"])
 
 
@@ -133,6 +133,8 @@ def test_report_compares_both_models_on_the_same_rows(tiny_run: TinyRun) -> None
         "parses",
         "only code",
         "runs",
+        "length",
+        "repetition",
     ]
     assert report.figure("loss").verdict == "better"
     assert (report.loss_rows, report.answers, len(report.samples)) == (len(test), 4, 4)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from steps.errors import DeviceError
 from steps.evaluate.evaluate import evaluate_adapter
-from steps.evaluate.execute import execute, limits_here
+from steps.evaluate.execute import execute, limits_here, references_of
 from steps.evaluate.grade import code_of
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.evaluate.report import EvaluationReport, Verdicts
@@ -43,7 +43,7 @@ def test_only_tests_that_the_own_solution_passes_count(limits: Limits) -> None:
     )
     base = ["def add(a, b):\n    return a - b\n", "def head(x):\n    return x[0]\n", "x = y\n", "Sure!"]
     tuned = [ADD, "def head(x):\n    return x[0]\n", "x = 2\n", f"Here:\n```python\n{ADD}```"]
-    found = execute(rows, [base, tuned], limits)
+    found = execute(rows, [base, tuned], references_of(rows, limits), limits)
     assert found.tested == [0, 3]
     assert [verdict and verdict.kind for verdict in found.references] == ["passed", "exception", None, "passed"]
     assert [verdict.kind for verdict in found.sides[0]] == ["wrong result", "ran", "exception", "exception"]
@@ -62,7 +62,7 @@ def test_the_set_up_of_a_set_stands_before_its_tests(limits: Limits) -> None:
             "preamble": [""],
         }
     )
-    found = execute(rows, [[ADD], ["def add(a, b):\n    return a + base\n"]], limits)
+    found = execute(rows, [[ADD], ["def add(a, b):\n    return a + base\n"]], references_of(rows, limits), limits)
     assert found.tested == [0]
     assert [side[0].kind for side in found.sides] == ["passed", "exception"]
 
@@ -76,7 +76,12 @@ def test_a_preamble_runs_before_the_answer_and_passes_no_test_by_itself(limits: 
             "preamble": ["import math\n\ndef helper(x):\n    return x + 1\n"],
         }
     )
-    found = execute(rows, [[needs], ["import math\n"], ["def root(x):\n    return x ** 0.5 + 1\n"]], limits)
+    found = execute(
+        rows,
+        [[needs], ["import math\n"], ["def root(x):\n    return x ** 0.5 + 1\n"]],
+        references_of(rows, limits),
+        limits,
+    )
     assert found.tested == [0]
     assert [side[0].kind for side in found.sides] == ["passed", "exception", "passed"]
     assert found.sides[1][0].detail == "test 1: NameError: name 'root' is not defined"
@@ -95,7 +100,7 @@ def test_a_humaneval_problem_is_passed_by_its_solution(limits: Limits) -> None:
     )
     rows = Dataset.from_dict({"completion": [problem.reference], "tests": [list(problem.tests)], "preamble": [""]})
     wrong = f"{problem.prefix}\n    return x + 2"
-    found = execute(rows, [[problem.reference], [wrong]], limits)
+    found = execute(rows, [[problem.reference], [wrong]], references_of(rows, limits), limits)
     assert [side[0].kind for side in found.sides] == ["passed", "wrong result"]
 
 

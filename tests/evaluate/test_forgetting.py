@@ -59,7 +59,7 @@ def evaluated(run: TinyRun, adapter: Path, text: Path) -> EvaluationReport:
         max_prompts=2, max_new_tokens=2, reference_text=str(text), sandbox=SandboxParameters(accept_risk=True)
     )
     lock = lock_benchmarks((), asked.reference_text, {})
-    return evaluate_adapter(run.examples["test"], run.model, adapter, run.tokenizer, asked, sets=lock)
+    return evaluate_adapter(run.examples["test"], run.model, adapter, run.tokenizer, asked, benchmarks=lock)
 
 
 def test_a_model_of_noise_forgets_and_is_not_promoted(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from steps.evaluate.generate import Answer
 from steps.evaluate.kept import AnswerFile, KeptAnswers, forget_oldest, kept_answers
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
+from steps.evaluate.sampling import Draw
 from tests.tiny_run import TinyRun
 from tests.train.killed import KillPoint, arm
 
-ASKED = EvaluationParameters(max_prompts=6, max_new_tokens=12, batch_size=2)
+ASKED = EvaluationParameters(max_prompts=6, max_new_tokens=12, batch_size=2, noise_rows=0)
 
 
 def evaluated(rows: Dataset, run: TinyRun, kept: KeptAnswers | None) -> EvaluationReport:
@@ -92,6 +93,17 @@ def test_the_base_answers_are_those_of_any_adapter(tiny_run: TinyRun, tmp_path: 
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
     names.add(kept_answers(str(tmp_path), *folders, ASKED.max_new_tokens + 1).base)
     assert len(names) == 3
+
+
+def test_greedy_and_sampled_answers_do_not_mix(tmp_path: Path) -> None:
+    draws = [None, Draw(0.8, 0.95, 0), Draw(0.8, 0.95, 1), Draw(0.7, 0.95, 0), Draw(0.8, 0.9, 0)]
+    with AnswerFile(tmp_path / "a.jsonl") as file:
+        for number, draw in enumerate(draws):
+            assert file.get([1, 2], draw) is None
+            file.add([1, 2], Answer(str(number), True, 1), draw)
+    with AnswerFile(tmp_path / "a.jsonl") as file:
+        found = [file.get([1, 2], draw) for draw in draws]
+    assert [answer and answer.text for answer in found] == ["0", "1", "2", "3", "4"]
 
 
 def test_lines_that_are_no_answers_are_passed_over(tmp_path: Path) -> None:

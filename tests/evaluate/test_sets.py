@@ -121,12 +121,15 @@ def test_the_figures_of_a_set_stand_apart(tiny_run: TinyRun, tmp_path: Path) -> 
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
     alone = evaluate_adapter(tiny_run.examples["test"], *folders, plain)
     locks = lock_benchmarks(set_sources(with_set), None, {})
-    both = evaluate_adapter(tiny_run.examples["test"], *folders, with_set, sets=locks)
+    both = evaluate_adapter(tiny_run.examples["test"], *folders, with_set, benchmarks=locks)
     assert (both.figures, both.samples) == (alone.figures, alone.samples)
     (own,) = both.sets
     assert [sample.row_id for sample in own.samples] == ["HumanEval/0", "601"]
     assert own.samples[0].tuned_answer.startswith('def add_3(value):\n    """Add 3.\n    """')
-    assert [figure.name for figure in own.figures] == [*(one.name for one in both.figures), "passes its tests"]
+    assert [figure.name for figure in own.figures if figure.name != "passes its tests"] == [
+        figure.name for figure in both.figures
+    ]
+    assert own.figures[6].name == "passes its tests"
     assert own.verdicts is not None
     assert (own.verdicts.tested, own.verdicts.programs) == (2, 4)
     assert "base_own_loss" in both.metadata()

@@ -89,7 +89,7 @@ def test_both_models_do_the_task(tiny_run: TinyRun, folder: Path) -> None:
     )
     lock = lock_benchmarks((), None, task_folders(asked))
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
-    report = evaluate_adapter(tiny_run.examples["test"], *folders, asked, sets=lock)
+    report = evaluate_adapter(tiny_run.examples["test"], *folders, asked, benchmarks=lock)
     (task,) = report.tasks
     assert (task.name, task.documents) == ("which_code", 8)
     accuracy = task.figures[0]

@@ -8,8 +8,11 @@ from steps.promote.gate import decide
 from steps.promote.params import PromotionParameters
 
 
-def evaluation(low: float = -0.4, high: float = -0.2, only_code: float = 0.1) -> EvaluationReport:
-    """A report whose loss difference has that interval, and whose share of pure code changed by that much."""
+def evaluation(
+    low: float = -0.4, high: float = -0.2, only_code: float = 0.1, noise: float | None = None
+) -> EvaluationReport:
+    """A report whose loss difference has that interval, and whose share of pure code changed by that much; both have
+    that noise."""
     loss = Figure(
         name="loss",
         base=2.0,
@@ -19,6 +22,7 @@ def evaluation(low: float = -0.4, high: float = -0.2, only_code: float = 0.1) ->
         high=high,
         unit="nats/token",
         better="lower",
+        noise=noise,
     )
     code = Figure(
         name="only code",
@@ -29,6 +33,7 @@ def evaluation(low: float = -0.4, high: float = -0.2, only_code: float = 0.1) ->
         high=only_code,
         unit="share",
         better="higher",
+        noise=noise,
     )
     return EvaluationReport(
         figures=[loss, code],
@@ -111,3 +116,18 @@ def test_a_larger_gain_can_be_asked_for() -> None:
     assert decide(evaluation(), merge(), PromotionParameters(min_loss_gain=0.19)).promoted
     assert not decide(evaluation(), merge(), PromotionParameters(min_loss_gain=0.21)).promoted
     assert decide(evaluation(only_code=-0.05), merge(), PromotionParameters(max_rate_drop=0.06)).promoted
+
+
+def test_a_gain_within_the_noise_is_none() -> None:
+    """Whatever gain the parameters ask for; the larger of both counts."""
+    assert decide(evaluation(noise=0.19), merge(), PromotionParameters()).promoted
+    decision = decide(evaluation(noise=0.2), merge(), PromotionParameters(min_loss_gain=0.1))
+    assert [one.passed for one in decision.conditions] == [False, True, True, True]
+    assert decision.conditions[0].detail.endswith("needed below -0.2, noise 0.2")
+    assert not decide(evaluation(noise=0.1), merge(), PromotionParameters(min_loss_gain=0.2)).promoted
+
+
+def test_noise_allows_no_fall() -> None:
+    decision = decide(evaluation(only_code=-0.05, noise=0.1), merge(), PromotionParameters())
+    assert not decision.promoted
+    assert decision.conditions[1].detail.endswith("allowed fall 0.0%, noise 10.0%")
