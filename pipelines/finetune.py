@@ -59,7 +59,7 @@ def finetune(
     evaluate_there = evaluate.with_options(extra={"checkpoints": checkpoints.model_dump()})  # answers lie beside them
     evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, benchmark_lock, evaluation)
     known = (data_lock, ingest_report, format_report, training_report, evaluation_report, environment)  # for its card
-    merged_model, merge_report = merge(model_lock, adapter, tokenizer, examples, *known, merging)
+    merged_model, merge_report = merge(model_lock, quantized_model, adapter, tokenizer, examples, *known, merging)
     promotion_decision = promote(evaluation_report, merge_report, promotion)
     if exports.any:
         export(merged_model, adapter, examples, promotion_decision, exports)

@@ -1,4 +1,4 @@
-"""Merging the adapter into the full-precision base."""
+"""Merging the adapter into the base at full precision, or into the quantised weights that it was trained on."""
 
 import shutil
 import time
@@ -9,17 +9,16 @@ from datasets import Dataset
 
 from steps.errors import ModelError
 from steps.files import require_space
-from steps.merge.load import load_model, put_adapter
 from steps.merge.loftq import rounding_of
-from steps.merge.params import MergeParameters
+from steps.merge.params import MergeParameters, Target
 from steps.merge.report import MergeReport
 from steps.merge.shards import FinishedShards, shards_of
-from steps.merge.stream import merge_shards, plan_merge
+from steps.merge.stream import Merging, merge_shards, plan_merge
+from steps.merge.targets import Models, compare_models
 from steps.merge.tensors import INDEX
-from steps.merge.verify import Outputs, changed_weights, check_bounds, compare, outputs
+from steps.merge.verify import changed_weights, check_bounds
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import Device, describe_device
-from steps.quantize.params import QuantizationParameters
+from steps.quantize.device import describe_device
 from steps.quantize.quantize import weight_bytes
 from steps.resolve.base_model import local_model, local_tokenizer
 from steps.resolve.locks import ModelLock
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 def merge_adapter(
     lock: ModelLock,
+    quantized_folder: Path,
     adapter_folder: Path,
     tokenizer_folder: Path,
     test: Dataset,
@@ -38,17 +38,19 @@ def merge_adapter(
     output: Path,
     shards: FinishedShards | None = None,
 ) -> MergeReport:
-    """Write base + adapter as one full-precision model, then reload and compare it.
+    """Write base + adapter as one model in the base's stored type, then reload and compare it.
 
-    The base is the one that the lock names, not the 4-bit copy: merging into 4-bit weights would quantise the
-    adapter away. A killed merge goes on with the shards that are missing; one that fails leaves none.
+    The weights are those of the base that the lock names, or the quantised copy's, dequantised: merged into 4-bit
+    weights as such the adapter would be quantised away. A killed merge goes on with the shards that are missing; one
+    that fails leaves none.
 
     Args:
         lock: the base model.
+        quantized_folder: the base as it was trained on.
         adapter_folder: the adapter, PEFT layout.
         tokenizer_folder: the tokenizer with the trained chat template; becomes the merged model's.
         test: rows to compare on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
-        merging: bounds on the differences.
+        merging: what it is merged into, and bounds on the differences.
         output: folder of the merged model.
         shards: where finished shards wait; the caller removes them once the output is stored. Without it they wait
             beside the output and are removed at the end.
@@ -57,9 +59,9 @@ def merge_adapter(
         ModelError: adapter and base do not belong together, a targeted weight did not change, another one did, or a
             difference is above its bound.
     """
-    finished = shards or shards_of(lock, [adapter_folder], output.parent)
+    finished = shards or waiting_shards(lock, quantized_folder, adapter_folder, merging, output.parent)
     try:
-        report = _merge(lock, adapter_folder, tokenizer_folder, test, merging, output, finished)
+        report = _merge(lock, quantized_folder, adapter_folder, tokenizer_folder, test, merging, output, finished)
     except Exception:
         finished.remove()
         raise
@@ -68,8 +70,16 @@ def merge_adapter(
     return report
 
 
+def waiting_shards(
+    lock: ModelLock, quantized: Path, adapter: Path, merging: MergeParameters, parent: Path
+) -> FinishedShards:
+    """Where the shards of exactly this merge wait; ``parent`` is on the output's disk."""
+    return shards_of(lock, [adapter], parent, quantized if merging.target == "dequantized" else None)
+
+
 def _merge(
     lock: ModelLock,
+    quantized_folder: Path,
     adapter_folder: Path,
     tokenizer_folder: Path,
     test: Dataset,
@@ -81,37 +91,59 @@ def _merge(
     device, base_folder = describe_device(), local_model(lock)
     tokenizer, adapter = load_tokenizer(tokenizer_folder), read_provenance(adapter_folder)
     _require_same_vocabulary(lock, adapter_folder, tokenizer_folder)
-    plan = plan_merge(base_folder, [adapter_folder], trust_remote_code=lock.trust_remote_code)
+    plans = _plans(lock, base_folder, quantized_folder, adapter_folder, merging.target)
+    plan = plans[merging.target]
     plan.require_vocabulary(len(tokenizer), lock.name)
-    rounding = rounding_of(adapter)
     with finished.held():
         require_space(output, int(weight_bytes(base_folder) * 1.05) - finished.bytes(), "the merged model")
-        resumed = merge_shards(plan, finished, device.kind, rounding)
+        resumed = merge_shards(plan, finished, device.kind)
         finished.give([path.name for path in plan.files], output)
     _write_rest(base_folder, tokenizer, output, lock)
     write_provenance(output, base_model=lock, adapter=adapter, merging=merging)
 
-    changed, unchanged = changed_weights(base_folder, output, plan.changes)
+    changed, unchanged = changed_weights(base_folder, output, plan.changes, plan.dequantized, device.kind)
     rows = test.select(range(min(merging.max_prompts, len(test))))
-    expected = _base_with_adapter(base_folder, adapter_folder, rows, device, rounding, lock)
-    merged = load_model(output, device, trust_remote_code=lock.trust_remote_code)
-    differences = compare(expected, outputs(merged, rows))
+    models = Models(base_folder, quantized_folder, adapter_folder, output, plans, device, lock.trust_remote_code)
+    arithmetic, from_trained, samples = compare_models(models, rows, tokenizer, merging)
     report = MergeReport(
         base_model=lock.name,
+        target=merging.target,
+        quantization=str(adapter["quantization"]["kind"]),
         changed_weights=changed,
         unchanged_weights=unchanged,
+        dequantized_weights=len(plan.dequantized),
         rows=len(rows),
+        positions=arithmetic.positions,
+        max_logit_difference=arithmetic.max_logit_difference,
+        mean_logit_difference=arithmetic.mean_logit_difference,
+        top1_agreement=arithmetic.top1_agreement,
+        adapter_loss=arithmetic.expected_loss,
+        merged_loss=arithmetic.loss,
         max_logit_difference_bound=merging.max_logit_difference,
         max_loss_difference_bound=merging.max_loss_difference,
+        from_trained=from_trained,
+        kl_divergence_bound=merging.kl_divergence_bound,
+        loss_rise_bound=merging.loss_rise_bound,
+        max_new_tokens=merging.max_new_tokens,
+        samples=samples,
         bytes=weight_bytes(output),
         shards=len(plan.files),
         resumed_shards=resumed,
         device=device.reason,
         seconds=time.monotonic() - start,
-        **differences,
     )
     check_bounds(report)
     return report
+
+
+def _plans(lock: ModelLock, base: Path, quantized: Path, adapter: Path, wanted: Target) -> dict[Target, Merging]:
+    """The merge into each target; only the wanted one where nothing is quantised, since both are the same then."""
+    trusted = lock.trust_remote_code
+    rounding = rounding_of(read_provenance(adapter))
+    plan = plan_merge(base, [adapter], trust_remote_code=trusted, rounding=rounding)
+    dequantized = plan.into_dequantized(quantized, trust_remote_code=trusted)
+    plans: dict[Target, Merging] = {"full_precision": plan, "dequantized": dequantized}
+    return plans if dequantized.dequantized else {wanted: plan}
 
 
 def _require_same_vocabulary(lock: ModelLock, adapter: Path, trained: Path) -> None:
@@ -139,16 +171,3 @@ def _write_rest(base: Path, tokenizer: "PreTrainedTokenizerBase", output: Path, 
     if lock.trust_remote_code:
         for path in base.glob("*.py"):
             shutil.copyfile(path, output / path.name)
-
-
-def _base_with_adapter(
-    base_folder: Path,
-    adapter_folder: Path,
-    rows: Dataset,
-    device: Device,
-    rounding: QuantizationParameters | None,
-    lock: ModelLock,
-) -> list[Outputs]:
-    """What base + adapter say, not merged."""
-    base = load_model(base_folder, device, trust_remote_code=lock.trust_remote_code)
-    return outputs(put_adapter(base, adapter_folder, rounding), rows)

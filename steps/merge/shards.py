@@ -81,15 +81,19 @@ def _busy(process: str) -> ModelError:
     )
 
 
-def shards_of(lock: ModelLock, adapters: Sequence[Path], parent: Path) -> FinishedShards:
+def shards_of(
+    lock: ModelLock, adapters: Sequence[Path], parent: Path, dequantized: Path | None = None
+) -> FinishedShards:
     """Where the shards of exactly this merge wait; other inputs, code or libraries have a folder of their own.
 
     Args:
         lock: the base model.
         adapters: their folders, in order.
         parent: folder on the disk of the output; the output itself is gone after a kill.
+        dequantized: the quantised model whose weights the merge takes, if it takes any.
     """
     code = fingerprint(str(Path(__file__).with_name("stream.py")), *LIBRARIES)
-    work = [lock.files, [hashes(adapter) for adapter in adapters], code, describe_device().kind]
+    inputs = [hashes(folder) for folder in [*adapters, *([dequantized] if dequantized else [])]]
+    work = [lock.files, bool(dequantized), inputs, code, describe_device().kind]
     digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
     return FinishedShards(parent / f".merge-{digest[:32]}")

@@ -9,14 +9,13 @@ from zenml.config import CachePolicy
 from materializers.directory import DirectoryMaterializer
 from materializers.local import output_directory
 from materializers.report import ReportMaterializer
-from steps.artifacts import Adapter, MergedModel, TokenizerFiles
+from steps.artifacts import Adapter, MergedModel, QuantizedModel, TokenizerFiles
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
 from steps.format.report import FormatReport
 from steps.ingest.report import IngestReport
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
-from steps.merge.shards import shards_of
 from steps.provenance import write_lineage
 from steps.resolve.locks import DataLock, Environment, ModelLock
 from steps.train.report import TrainingReport
@@ -24,7 +23,7 @@ from steps.train.report import TrainingReport
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "torch", "transformers", "peft", "safetensors")
+    return fingerprint(__file__, "torch", "transformers", "peft", "bitsandbytes", "safetensors")
 
 
 @step(
@@ -36,6 +35,7 @@ def decided_by() -> str:
 )
 def merge(
     model_lock: ModelLock,
+    quantized_model: QuantizedModel,
     adapter: Adapter,
     tokenizer: TokenizerFiles,
     examples: DatasetDict,
@@ -47,16 +47,17 @@ def merge(
     environment: Environment,
     merging: MergeParameters,
 ) -> tuple[Annotated[MergedModel, "merged_model"], Annotated[MergeReport, "merge_report"]]:
-    """Merge the adapter into the full-precision base, reload the result and compare it with base + adapter.
+    """Merge the adapter into the base, reload the result and compare it with base + adapter and what was trained.
 
     The reports are for the model card, ``environment`` for ``lineage.json`` and no reason to merge again.
     """
     from steps.merge.card import Origins, write_card
-    from steps.merge.merge import merge_adapter
+    from steps.merge.merge import merge_adapter, waiting_shards
 
     with output_directory() as folder:
-        shards = shards_of(model_lock, [adapter.path], folder.parent)
-        report = merge_adapter(model_lock, adapter.path, tokenizer.path, examples["test"], merging, folder, shards)
+        models = model_lock, quantized_model.path, adapter.path
+        shards = waiting_shards(*models, merging, folder.parent)
+        report = merge_adapter(*models, tokenizer.path, examples["test"], merging, folder, shards)
         learned = (ingest_report, format_report, training_report, evaluation_report, report)
         write_card(folder, Origins(model_lock, adapter.path, data_lock, *learned))
         write_lineage(folder, zenml=zenml_ids(), environment=environment, data=data_lock)

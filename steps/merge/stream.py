@@ -5,13 +5,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
 from steps.merge.changes import Change, LowRank, changes_of
+from steps.merge.dequantized import Dequantized, dequantized_of
 from steps.merge.layout import Layout, layout_of
 from steps.merge.loftq import rounded
 from steps.merge.shards import FinishedShards
@@ -36,6 +37,21 @@ class Merging:
     layout: Layout
     stored: dict[str, StoredTensor]
     changes: dict[str, list[Change]]
+    rounding: QuantizationParameters | None = None  # of changed weights, for an adapter that was trained so (LoftQ)
+    dequantized: Dequantized = field(default_factory=Dequantized)  # weights that take the place of the base's
+
+    def into_dequantized(self, quantized: Path, *, trust_remote_code: bool = False) -> "Merging":
+        """The same into the weights that the quantised model multiplies by, those without an adapter included.
+
+        Raises:
+            ModelError: a quantised weight is not one tensor of the base model.
+        """
+        dequantized = dequantized_of(quantized, self.layout, trust_remote_code=trust_remote_code)
+        return replace(self, rounding=None, dequantized=dequantized)
+
+    def replaces(self, tensor: str) -> bool:
+        """Whether the tensor is not copied as it is."""
+        return tensor in self.changes or tensor in self.dequantized
 
     def require_vocabulary(self, tokens: int, base: str) -> None:
         """Raise :class:`ModelError` where the tokenizer has more tokens than the model has embeddings."""
@@ -47,11 +63,23 @@ class Merging:
             )
 
 
-def plan_merge(base: Path, adapters: Sequence[Path], *, trust_remote_code: bool = False) -> Merging:
+def plan_merge(
+    base: Path,
+    adapters: Sequence[Path],
+    *,
+    trust_remote_code: bool = False,
+    rounding: QuantizationParameters | None = None,
+) -> Merging:
     """What merging the adapters, in their order, into the checkpoint ``base`` changes.
 
     Each update is added to the result of those before it; DoRA's magnitudes refer to the base model's weights, as in
     training; of two adapters that hold the same weight whole the later one counts.
+
+    Args:
+        base: the base model.
+        adapters: folders in PEFT's layout.
+        trust_remote_code: whether the model brings code of its own.
+        rounding: type to which changed weights are rounded before, for an adapter that was trained so (LoftQ).
 
     Raises:
         ModelError: base and adapters do not belong together, or cannot be merged.
@@ -59,12 +87,10 @@ def plan_merge(base: Path, adapters: Sequence[Path], *, trust_remote_code: bool 
     files = weight_files(base)
     stored = {tensor.name: tensor for path in files for tensor in read_header(path)[1]}
     layout = layout_of(base, stored, trust_remote_code=trust_remote_code)
-    return Merging(files, layout, stored, changes_of(adapters, layout, stored))
+    return Merging(files, layout, stored, changes_of(adapters, layout, stored), rounding)
 
 
-def merge_shards(
-    merging: Merging, finished: FinishedShards, device: str, rounding: QuantizationParameters | None = None
-) -> int:
+def merge_shards(merging: Merging, finished: FinishedShards, device: str) -> int:
     """Write every shard that is not there yet; names, headers and layout are the base model's.
 
     New weights are computed in float32 and rounded once, to the type that the base has them in. All else is copied
@@ -74,7 +100,6 @@ def merge_shards(
         merging: what :func:`plan_merge` gave.
         finished: where shards wait until all of them are done.
         device: ``"cuda"`` or ``"cpu"``; where the products run.
-        rounding: 4-bit type to which changed weights are rounded before, for an adapter that was trained so (LoftQ).
 
     Returns:
         How many shards were there already.
@@ -88,7 +113,7 @@ def merge_shards(
             kept += 1
             continue
         with finished.writing(path.name) as (temporary, record):
-            record(_write(temporary, _content(path, merging.changes, device, rounding)))
+            record(_write(temporary, _content(path, merging, device)))
     return kept
 
 
@@ -128,16 +153,25 @@ def _workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
             torch.set_num_threads(count)
 
 
-def _content(
-    path: Path, changes: dict[str, list[Change]], device: str, rounding: QuantizationParameters | None
-) -> Iterator[Block]:
+def merged_tensors(merging: Merging, device: str) -> Iterator[tuple[str, "Tensor"]]:
+    """What :func:`merge_shards` would write of the tensors that it does not copy, by their names."""
+    import torch
+
+    for path in merging.files:
+        for tensor in read_header(path)[1]:
+            if merging.replaces(tensor.name):
+                content = bytearray().join(block() for block in _changed(path, tensor, merging, device))
+                yield tensor.name, torch.frombuffer(content, dtype=tensor.dtype(str(path))).view(tensor.shape)
+
+
+def _content(path: Path, merging: Merging, device: str) -> Iterator[Block]:
     """The new file's bytes, in order."""
     header, tensors = read_header(path)
     yield lambda: memoryview(header)
     done = len(header)
-    for tensor in (one for one in tensors if one.name in changes):
+    for tensor in (one for one in tensors if merging.replaces(one.name)):
         yield from _copied(path, done, tensor.start)
-        yield from _changed(path, tensor, changes[tensor.name], device, rounding)
+        yield from _changed(path, tensor, merging, device)
         done = tensor.stop
     yield from _copied(path, done, path.stat().st_size)
 
@@ -160,17 +194,11 @@ def _read(path: Path, start: int, stop: int) -> memoryview:
     return buffer
 
 
-def _changed(
-    path: Path,
-    tensor: StoredTensor,
-    changes: list[Change],
-    device: str,
-    rounding: QuantizationParameters | None,
-) -> Iterator[Block]:
+def _changed(path: Path, tensor: StoredTensor, merging: Merging, device: str) -> Iterator[Block]:
     """The tensor's new bytes, a block of rows at a time."""
     import torch
 
-    dtype = tensor.dtype(str(path))
+    dtype, changes = tensor.dtype(str(path)), merging.changes.get(tensor.name, [])
     width = (tensor.stop - tensor.start) // tensor.rows
     steps = [change.rows(device) for change in changes]
     low_rank = [change for change in changes if isinstance(change, LowRank)]
@@ -180,8 +208,11 @@ def _changed(
         data = _read(path, tensor.start + start * width, tensor.start + stop * width)
         return torch.frombuffer(data, dtype=dtype).view(stop - start, *tensor.shape[1:]).to(device)
 
-    # the scales of a rounding are of the whole weight
-    whole = rounded(read(0, tensor.rows), rounding) if rounding and low_rank else None
+    whole: Tensor | None = None  # a quantised weight is not made by rows
+    if tensor.name in merging.dequantized:
+        whole = merging.dequantized.weight(tensor, device)
+    elif merging.rounding and low_rank:
+        whole = rounded(read(0, tensor.rows), merging.rounding)
 
     def make(start: int, stop: int) -> memoryview:
         base = (read(start, stop) if whole is None else whole[start:stop]).float()

@@ -12,7 +12,7 @@ def decide(evaluation: EvaluationReport, merge: MergeReport, promotion: Promotio
     A tie does not promote: the whole interval of the loss difference must lie below ``-min_loss_gain``.
     """
     loss, only_code = evaluation.figure("loss"), evaluation.figure("only code")
-    merge_gap = abs(merge.merged_loss - merge.adapter_loss)
+    merge_gap, written = abs(merge.merged_loss - merge.adapter_loss), merge.written
     conditions = [
         Condition(
             name="completion loss fell",
@@ -28,11 +28,16 @@ def decide(evaluation: EvaluationReport, merge: MergeReport, promotion: Promotio
         ),
         Condition(
             name="merged model is base + adapter",
-            passed=merge.max_logit_difference <= merge.max_logit_difference_bound
-            and merge_gap <= merge.max_loss_difference_bound,
+            passed=merge.holds,
             detail=f"largest logit difference {merge.max_logit_difference:.4f} (bound "
             f"{merge.max_logit_difference_bound:g}), loss difference {merge_gap:.5f} (bound "
             f"{merge.max_loss_difference_bound:g})",
+        ),
+        Condition(
+            name="merged model is near what was evaluated",
+            passed=merge.near_trained,
+            detail=f"KL divergence {written.kl_divergence:.4f} nats/token (bound {merge.kl_divergence_bound:g}), loss "
+            f"{written.expected_loss:.3f} to {written.loss:.3f} (allowed rise {merge.loss_rise_bound:g})",
         ),
     ]
     promoted = all(condition.passed for condition in conditions)

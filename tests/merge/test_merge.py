@@ -30,7 +30,9 @@ from tests.tiny_run import TinyRun
 def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("merged")
     test = tiny_run.examples["test"]
-    report = merge_adapter(tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output)
+    report = merge_adapter(
+        tiny_run.lock, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output
+    )
     assert report.changed_weights == 14
     assert report.unchanged_weights == len(load_file(output / "model.safetensors")) - 14
     assert 0 < report.max_logit_difference < 0.5
@@ -98,7 +100,15 @@ def test_difference_above_its_bound_fails(tiny_run: TinyRun, tmp_path: Path) -> 
     with pytest.raises(
         ModelError, match=r"parameters\.merging\.max_logit_difference: merged and base \+ adapter differ by"
     ):
-        merge_adapter(tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, tiny_run.examples["test"], strict, tmp_path)
+        merge_adapter(
+            tiny_run.lock,
+            tiny_run.model,
+            tiny_run.adapter,
+            tiny_run.tokenizer,
+            tiny_run.examples["test"],
+            strict,
+            tmp_path,
+        )
 
 
 def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -110,7 +120,15 @@ def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: P
     output = tmp_path / "merged"
     output.mkdir()
     with pytest.raises(ModelError, match=r"_proj\.weight did not change; the adapter does not fit"):
-        merge_adapter(tiny_run.lock, adapter, tiny_run.tokenizer, tiny_run.examples["test"], MergeParameters(), output)
+        merge_adapter(
+            tiny_run.lock,
+            tiny_run.model,
+            adapter,
+            tiny_run.tokenizer,
+            tiny_run.examples["test"],
+            MergeParameters(),
+            output,
+        )
 
 
 def test_a_weight_that_changed_without_being_targeted_is_found(tiny_run: TinyRun, merged: Path, tmp_path: Path) -> None:

@@ -130,7 +130,14 @@ def test_the_step_goes_on_and_a_failed_one_leaves_nothing(tiny_run: TinyRun, tmp
         (tmp_path / name).mkdir()
         reports.append(
             merge_adapter(
-                tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, parameters, tmp_path / name, shards
+                tiny_run.lock,
+                tiny_run.model,
+                tiny_run.adapter,
+                tiny_run.tokenizer,
+                test,
+                parameters,
+                tmp_path / name,
+                shards,
             )
         )
     assert [report.resumed_shards for report in reports] == [0, 1]
@@ -140,7 +147,16 @@ def test_the_step_goes_on_and_a_failed_one_leaves_nothing(tiny_run: TinyRun, tmp
     (tmp_path / "third").mkdir()
     strict = MergeParameters(max_logit_difference=1e-9)
     with pytest.raises(ModelError, match="max_logit_difference"):
-        merge_adapter(tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, strict, tmp_path / "third", shards)
+        merge_adapter(
+            tiny_run.lock,
+            tiny_run.model,
+            tiny_run.adapter,
+            tiny_run.tokenizer,
+            test,
+            strict,
+            tmp_path / "third",
+            shards,
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second", "third"]
 
 
@@ -156,5 +172,7 @@ def test_other_work_has_other_shards(tiny_run: TinyRun, tmp_path: Path) -> None:
         shards_of(tiny_run.lock, [adapter], tmp_path).folder,
         shards_of(base, [tiny_run.adapter], tmp_path).folder,
         shards_of(tiny_run.lock, [tiny_run.adapter, tiny_run.adapter], tmp_path).folder,
+        shards_of(tiny_run.lock, [tiny_run.adapter], tmp_path, tiny_run.model).folder,
+        shards_of(tiny_run.lock, [tiny_run.adapter], tmp_path, tiny_run.tokenizer).folder,
     ]
-    assert len({same, *others}) == 4
+    assert len({same, *others}) == 6

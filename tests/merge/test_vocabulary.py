@@ -17,7 +17,7 @@ from tests.tiny_run import TinyRun
 
 def merge(run: TinyRun, output: Path) -> None:
     output.mkdir()
-    merge_adapter(run.lock, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), output)
+    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), output)
 
 
 def with_another_token(folder: Path, copy: Path) -> Path:

@@ -77,7 +77,7 @@ def test_training_and_merge(published: ModelLock, tiny_run: TinyRun, tmp_path: P
     training = TrainingParameters(max_steps=4, batch_size=2, gradient_accumulation=1, learning_rate=5e-3)
     train_adapter(tiny_run.blocks, quantized, tiny_run.tokenizer, training, adapter)
     test = tiny_run.examples["test"]
-    report = merge_adapter(published, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
+    report = merge_adapter(published, quantized, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
     few = EvaluationParameters(max_prompts=1, max_new_tokens=2, sandbox=SandboxParameters(execute="never"))
     figures = evaluate_adapter(test, quantized, adapter, tiny_run.tokenizer, few).figures
     tuned = next(figure.tuned for figure in figures if figure.name == "loss")

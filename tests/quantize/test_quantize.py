@@ -93,7 +93,7 @@ def test_training_evaluation_and_merge(stored: Stored, tiny_run: TinyRun, tmp_pa
     figures = evaluate_adapter(test, stored.folder, adapter, tiny_run.tokenizer, few).figures
     loss = next(figure for figure in figures if figure.name == "loss")
     assert loss.tuned < loss.base
-    merge_adapter(stored.lock, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
+    merge_adapter(stored.lock, stored.folder, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
 
 

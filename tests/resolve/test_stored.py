@@ -117,7 +117,7 @@ def test_accepted_pickles_are_quantised_and_merged(pickles: Path, tiny_run: Tiny
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (quantized, tiny_run.model))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     test = tiny_run.examples["test"]
-    merge_adapter(lock, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
+    merge_adapter(lock, quantized, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
 
 
 class Malicious:

@@ -87,6 +87,7 @@ def test_every_kind_of_adapter(biased: TinyRun, tmp_path: Path, monkeypatch: pyt
     merged.mkdir()
     report = merge_adapter(
         biased.lock,
+        biased.model,
         adapter,
         biased.tokenizer,
         biased.examples["test"],
@@ -205,7 +206,9 @@ def test_loftq_is_merged_into_the_rounded_weights(biased: TinyRun, tmp_path: Pat
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     train(biased, adapter, LoraParameters(r=16, initialization="loftq"))
     merged.mkdir()
-    merge_adapter(biased.lock, adapter, biased.tokenizer, biased.examples["test"], MergeParameters(), merged)
+    merge_adapter(
+        biased.lock, biased.model, adapter, biased.tokenizer, biased.examples["test"], MergeParameters(), merged
+    )
     loaded = PeftModel.from_pretrained(load_quantized(biased.model, describe_device("float32")), str(adapter))
     result = load_file(merged / "model.safetensors")
     for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):
