@@ -42,7 +42,7 @@ class Dequantized:
         return len(self.sources)
 
     def weight(self, tensor: StoredTensor, device: str) -> "torch.Tensor":
-        """The quantised weight in the shape and type of the base's tensor.
+        """The quantised weight in the shape of the base's tensor, rounded to its type.
 
         Raises:
             ModelError: it has another shape; the two models do not belong together.

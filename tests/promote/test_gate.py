@@ -3,7 +3,7 @@
 import pytest
 
 from steps.evaluate.report import EvaluationReport, Figure
-from steps.merge.report import MergeReport
+from steps.merge.report import FromTrained, MergeReport
 from steps.promote.gate import decide
 from steps.promote.params import PromotionParameters
 
@@ -43,10 +43,21 @@ def evaluation(low: float = -0.4, high: float = -0.2, only_code: float = 0.1) ->
     )
 
 
-def merge(logits: float = 0.5, loss: float = 1.7) -> MergeReport:
-    """A report of a merge with that largest logit difference and that loss of the merged model."""
+def merge(logits: float = 0.5, loss: float = 1.7, divergence: float = 0.2, trained: float = 1.7) -> MergeReport:
+    """A report of a merge: largest logit difference, the merged model's loss, KL from the trained one and its loss."""
+    differences = {"positions": 1, "max_logit_difference": 20.0, "mean_logit_difference": 1.0, "top1_agreement": 0.8}
+    target = {"target": "full_precision", "written": True, "answers_that_differ": 1}
+    from_trained = {"kl_divergence": divergence, "expected_loss": trained, "loss": loss}
     return MergeReport(
         base_model="base",
+        target="full_precision",
+        quantization="nf4",
+        dequantized_weights=0,
+        from_trained=[FromTrained.model_validate({**differences, **target, **from_trained})],
+        kl_divergence_bound=0.5,
+        loss_rise_bound=0.1,
+        max_new_tokens=8,
+        samples=[],
         changed_weights=1,
         unchanged_weights=1,
         rows=1,
@@ -80,6 +91,9 @@ def test_better_is_promoted() -> None:
         (evaluation(), merge(logits=1.5), "merged model is base + adapter"),
         (evaluation(), merge(loss=1.72), "merged model is base + adapter"),
         (evaluation(), merge(logits=float("nan")), "merged model is base + adapter"),
+        (evaluation(), merge(divergence=0.51), "merged model is near what was evaluated"),
+        (evaluation(), merge(divergence=float("nan")), "merged model is near what was evaluated"),
+        (evaluation(), merge(trained=1.59), "merged model is near what was evaluated"),
     ],
 )
 def test_anything_else_is_kept_back(report: EvaluationReport, merged: MergeReport, failed: str) -> None:
@@ -87,6 +101,10 @@ def test_anything_else_is_kept_back(report: EvaluationReport, merged: MergeRepor
     assert not decision.promoted
     assert [condition.name for condition in decision.conditions if not condition.passed] == [failed]
     assert "Not promoted" in decision.html()
+
+
+def test_a_merged_model_with_a_lower_loss_is_no_worse() -> None:
+    assert decide(evaluation(), merge(trained=2.0), PromotionParameters()).promoted
 
 
 def test_a_larger_gain_can_be_asked_for() -> None:
