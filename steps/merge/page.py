@@ -57,12 +57,13 @@ def _weights(report: MergeReport) -> str:
 def _about(report: MergeReport) -> str:
     if len(report.from_trained) == 1:
         return "Trained and evaluated was the base as it is, with the adapter; nothing was quantised."
+    integers = " (LLM.int8() rounds activations too, as no merged model does)" if report.quantization == "int8" else ""
     return (
         f"Trained and evaluated was the base in {report.quantization} with the adapter. Merged at full precision the "
         "adapter stands on weights that it did not see, nearer to the original model's. Merged into the dequantised "
-        "weights the model is what was trained, up to rounding. The target that was not asked for was made in memory "
-        "only; the bounds are the artifact's. A greedy answer goes another way from the first near tie that falls "
-        "otherwise, so that rounding alone changes some."
+        f"weights the model is what was trained, up to rounding{integers}. The target that was not asked for was made "
+        "in memory only; the bounds are the artifact's. A greedy answer goes another way from the first near tie that "
+        "falls otherwise, so that rounding alone changes some."
     )
 
 
