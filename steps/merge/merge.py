@@ -10,7 +10,7 @@ from datasets import Dataset
 from steps.errors import ModelError
 from steps.files import require_space
 from steps.merge.loftq import rounding_of
-from steps.merge.params import MergeParameters, Target
+from steps.merge.params import MAX_KL_DIVERGENCE, MAX_LOSS_RISE, MergeParameters, Target
 from steps.merge.report import MergeReport
 from steps.merge.shards import FinishedShards, shards_of
 from steps.merge.stream import Merging, merge_shards, plan_merge
@@ -122,8 +122,8 @@ def _merge(
         max_logit_difference_bound=merging.max_logit_difference,
         max_loss_difference_bound=merging.max_loss_difference,
         from_trained=from_trained,
-        kl_divergence_bound=merging.kl_divergence_bound,
-        loss_rise_bound=merging.loss_rise_bound,
+        kl_divergence_bound=merging.max_kl_divergence or MAX_KL_DIVERGENCE[merging.target],
+        loss_rise_bound=merging.max_loss_rise or MAX_LOSS_RISE[merging.target],
         max_new_tokens=merging.max_new_tokens,
         samples=samples,
         bytes=weight_bytes(output),

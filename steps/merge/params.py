@@ -56,13 +56,3 @@ class MergeParameters(Parameters):
         description="nats per token by which the merged model's completion loss may be above the trained one's; "
         f"None: {_by_target(MAX_LOSS_RISE)}",
     )
-
-    @property
-    def kl_divergence_bound(self) -> float:
-        """As set, or that of the target."""
-        return self.max_kl_divergence or MAX_KL_DIVERGENCE[self.target]
-
-    @property
-    def loss_rise_bound(self) -> float:
-        """As set, or that of the target."""
-        return self.max_loss_rise or MAX_LOSS_RISE[self.target]

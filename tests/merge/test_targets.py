@@ -177,6 +177,8 @@ def test_the_model_in_memory_is_the_one_that_would_be_written(reports: Reports) 
     assert figures[0] == figures[1]
     assert figures[0]["dequantized"]["kl_divergence"] < figures[0]["full_precision"]["kl_divergence"]
     assert (full.dequantized_weights, dequantized.dequantized_weights) == (0, 14)
+    assert (full.kl_divergence_bound, full.loss_rise_bound) == (0.35, 0.1)
+    assert (dequantized.kl_divergence_bound, dequantized.loss_rise_bound) == (0.05, 0.05)
     assert "dequantised (the artifact)" in dequantized.html()
     assert "full precision (the artifact)" in full.html()
 
@@ -204,13 +206,6 @@ def with_loss(report: MergeReport, loss: float) -> MergeReport:
     """The report with another loss of the artifact."""
     figures = [one.model_copy(update={"loss": loss} if one.written else {}) for one in report.from_trained]
     return report.model_copy(update={"from_trained": figures})
-
-
-def test_bounds_are_the_targets_unless_set() -> None:
-    for target, bound in MAX_KL_DIVERGENCE.items():
-        assert MergeParameters(target=target).kl_divergence_bound == bound
-        assert MergeParameters(target=target, max_kl_divergence=0.2, max_loss_rise=0.3).kl_divergence_bound == 0.2
-        assert MergeParameters(target=target, max_kl_divergence=0.2, max_loss_rise=0.3).loss_rise_bound == 0.3
 
 
 def test_without_quantisation_both_targets_are_one(tiny_run: TinyRun, tmp_path: Path) -> None:
