@@ -82,6 +82,9 @@ def test_training_and_merge(published: ModelLock, tiny_run: TinyRun, tmp_path: P
     figures = evaluate_adapter(test, quantized, adapter, tiny_run.tokenizer, few).figures
     tuned = next(figure.tuned for figure in figures if figure.name == "loss")
     assert report.merged_loss == pytest.approx(tuned, abs=0.05)
+    full, dequantized = report.from_trained  # both targets are the same weights
+    assert full.kl_divergence == pytest.approx(dequantized.kl_divergence, abs=1e-3)
+    assert full.loss == pytest.approx(dequantized.loss, abs=1e-3)
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
 
 
