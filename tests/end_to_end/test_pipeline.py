@@ -149,7 +149,7 @@ def is_pickle(path: Path) -> bool:
     ("changes", "expected"),
     [
         ({"evaluation": {"max_new_tokens": 12}}, {"evaluate", "merge", "promote"}),  # its figures are in the model card
-        ({"merging": {"max_prompts": 3}}, {"merge", "promote"}),
+        ({"merging": {"target": "dequantized"}}, {"merge", "promote"}),
         ({"promotion": {"min_loss_gain": 0.001}}, {"promote"}),
         ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
