@@ -244,20 +244,24 @@ def _samples(report: EvaluationReport) -> str:
 
 
 def _fidelity(report: MergeReport) -> str:
+    written, logits = report.written, report.max_logit_difference
+    losses = f"{report.max_loss_difference_bound:g} from unmerged, {report.loss_rise_bound:g} above trained"
     rows = [
-        ["loss, base + adapter, nats/token", f"{report.adapter_loss:.5f}", ""],
-        ["loss, merged", f"{report.merged_loss:.5f}", f"{report.max_loss_difference_bound:g} apart"],
-        [
-            "largest difference of a logit",
-            f"{report.max_logit_difference:.4f}",
-            f"{report.max_logit_difference_bound:g}",
-        ],
-        ["same first choice", f"{report.top1_agreement:.2%}", ""],
+        ["loss as trained, nats/token", f"{written.expected_loss:.5f}", ""],
+        ["loss, unmerged", f"{report.adapter_loss:.5f}", ""],
+        ["loss, merged", f"{report.merged_loss:.5f}", losses],
+        ["KL(trained to merged), nats/token", f"{written.kl_divergence:.5f}", f"{report.kl_divergence_bound:g}"],
+        ["same first choice as trained", f"{written.top1_agreement:.2%}", ""],
+        ["largest difference of a logit from unmerged", f"{logits:.4f}", f"{report.max_logit_difference_bound:g}"],
     ]
+    dequantized = report.dequantized_weights
+    where = f"the base's {dequantized:,} quantised weights, dequantised" if dequantized else "the base's own weights"
     return (
-        f"{report.changed_weights:,} weights changed, {report.unchanged_weights:,} are the base's own. "
-        f"Written, reloaded and compared with base + adapter at full precision on {report.rows:,} held-out rows "
-        f"({report.positions:,} tokens):\n\n{table(['', 'measured', 'bound'], rows)}"
+        f"Merged into {where}: the adapter changed {report.changed_weights:,} tensors, and "
+        f"{report.unchanged_weights:,} are as they were. Written, reloaded and compared with what was trained, and "
+        f"with the same weights and the adapter beside them (unmerged), on {report.rows:,} held-out rows "
+        f"({report.positions:,} tokens):\n\n"
+        f"{table(['', 'measured', 'bound'], rows)}"
     )
 
 

@@ -56,7 +56,9 @@ def evaluation(answer: str = ANSWER) -> EvaluationReport:
 def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Origins]:
     """The tiny run's merged model, without its card, and what the card is made from."""
     folder, run = tmp_path_factory.mktemp("merged"), tiny_run
-    report = merge_adapter(run.lock, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), folder)
+    report = merge_adapter(
+        run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), folder
+    )
     learned = (run.ingested, run.formatted, run.report, evaluation(), report)
     return folder, Origins(run.lock, run.adapter, run.data, *learned)
 
@@ -161,3 +163,13 @@ def test_code_cannot_be_left(text: str) -> None:
     assert mark not in inline[len(mark) : -len(mark)].split()
     assert "\n" not in inline
     assert "|" not in inline.replace("\\|", "")
+
+
+def test_the_merge_is_told_as_it_was_made(merged: tuple[Path, Origins]) -> None:
+    known = merged[1]
+    assert "Merged into the base's own weights: the adapter changed 14 tensors" in card(merged, known).text
+    report = known.merge.model_copy(update={"target": "dequantized", "dequantized_weights": 14})
+    text = card(merged, replace(known, merge=report)).text
+    assert "Merged into the base's 14 quantised weights, dequantised: the adapter" in text
+    assert f"| KL(trained to merged), nats/token | {report.written.kl_divergence:.5f} | 0.35 |" in text
+    assert f"| loss as trained, nats/token | {report.written.expected_loss:.5f} |" in text

@@ -30,7 +30,7 @@ def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run's merged model; it would end its answers at once, so its end token is one that it never says."""
     folder, run = tmp_path_factory.mktemp("served") / "merged", tiny_run
     folder.mkdir()
-    merge_adapter(run.lock, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), folder)
+    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), folder)
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": 0}))
     return folder
