@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
@@ -17,8 +18,8 @@ from steps.export.params import ExportParameters
 from steps.export.quantized import write_quantized
 from steps.export.report import Copy, ExportReport
 from steps.export.vocabulary import Vocabulary, read_vocabulary
+from steps.merge.compare import Outputs, compare, outputs
 from steps.merge.load import load_model
-from steps.merge.verify import Outputs, compare, outputs
 from steps.promote.report import PromotionDecision
 from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
@@ -31,9 +32,6 @@ from steps.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ORIGINAL_LOSS = "adapter_loss"
-"""What the comparison calls the loss of the first of two models: the merge's first is base + adapter."""
-
 
 @dataclass(frozen=True)
 class Original:
@@ -42,23 +40,24 @@ class Original:
     folder: Path
     lock: ModelLock  # of its base
     rows: Dataset
-    outputs: list[Outputs]
+    outputs: Outputs
+    scratch: Path  # logits are kept there
     device: Device
 
     def copy(self, name: str, model: "PreTrainedModel", files: list[str], size: int, bound: float) -> Copy:
         """What a copy, read back, says of the same rows."""
-        figures = compare(self.outputs, outputs(model, self.rows))
+        figures = compare(self.outputs, outputs(model, self.rows, self.scratch / name))
         return Copy(
             name=name,
             files=files,
             bytes=size,
             rows=len(self.rows),
-            positions=int(figures["positions"]),
-            max_logit_difference=figures["max_logit_difference"],
-            mean_logit_difference=figures["mean_logit_difference"],
-            top1_agreement=figures["top1_agreement"],
-            merged_loss=figures[ORIGINAL_LOSS],
-            exported_loss=figures["merged_loss"],
+            positions=figures.positions,
+            max_logit_difference=figures.max_logit_difference,
+            mean_logit_difference=figures.mean_logit_difference,
+            top1_agreement=figures.top1_agreement,
+            merged_loss=figures.expected_loss,
+            exported_loss=figures.loss,
             max_loss_difference_bound=bound,
         )
 
@@ -90,10 +89,12 @@ def export_model(
     lock = ModelLock.model_validate(origins["base_model"])
     copies = []
     if exports.quantized or exports.gguf:
-        original = _original(merged, lock, test.select(range(min(exports.max_prompts, len(test)))))
-        for copy in _copies(original, exports, output):
-            require_bound(copy)
-            copies.append(copy)
+        with TemporaryDirectory() as scratch:
+            rows = test.select(range(min(exports.max_prompts, len(test))))
+            original = _original(merged, lock, rows, Path(scratch))
+            for copy in _copies(original, exports, output):
+                require_bound(copy)
+                copies.append(copy)
     write_provenance(output, base_model=lock, merged=dict(origins), exports=exports)
     pushed = None
     if exports.hub is not None:
@@ -108,10 +109,10 @@ def export_model(
     )
 
 
-def _original(merged: Path, lock: ModelLock, rows: Dataset) -> Original:
+def _original(merged: Path, lock: ModelLock, rows: Dataset, scratch: Path) -> Original:
     device = describe_device()
     model = load_model(merged, device, trust_remote_code=lock.trust_remote_code)
-    return Original(merged, lock, rows, outputs(model, rows), device)
+    return Original(merged, lock, rows, outputs(model, rows, scratch / "merged"), scratch, device)
 
 
 def _copies(original: Original, exports: ExportParameters, output: Path) -> Iterator[Copy]:

@@ -23,7 +23,7 @@ def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run's merged model; shared, so never changed."""
     output = tmp_path_factory.mktemp("merged")
     test = tiny_run.examples["test"]
-    merge_adapter(tiny_run.lock, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output)
+    merge_adapter(tiny_run.lock, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output)
     return output
 
 
