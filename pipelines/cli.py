@@ -149,3 +149,25 @@ def compare(names: tuple[str, ...], html: Path | None) -> None:
         click.echo(shown(evaluations), nl=False)
         if html is not None:
             html.write_text(render(draw(evaluations)), encoding="utf-8")
+
+
+@main.command()
+@click.argument("name", required=False, metavar="[MODEL:VERSION | RUN | PATH]")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+def lineage(name: str | None, html: Path | None) -> None:
+    """Show where a model comes from, and check every hash that can be checked here.
+
+    By default of the newest version of the only model. Exit code 1 where a byte is not what was recorded.
+    """
+    quiet_console()
+    from pipelines.lineage import lineage_of, shown, wrong
+    from pipelines.strict import plain_errors
+    from steps.errors import ModelError
+
+    with plain_errors():
+        found = lineage_of(name)
+        click.echo(shown(found), nl=False)
+        if html is not None:
+            html.write_text(found.html(), encoding="utf-8")
+        if changed := wrong(found):
+            raise ModelError("\n".join(changed))
