@@ -1,6 +1,5 @@
 """What ZenML and this machine know while a step stores a directory: the record that goes into its provenance."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from zenml.client import Client
 from zenml.models import ArtifactVersionResponse, StepRunResponse
 from zenml.steps.step_context import StepContext
 
+from steps.lineage.sources import revision
 from steps.provenance import PROVENANCE
 from steps.record import (
     ArtifactRecord,
@@ -104,21 +104,7 @@ def _artifact(name: str, artifact: ArtifactVersionResponse, store: BaseArtifactS
 
 
 def _sources(lock: DataLock) -> list[SourceRecord]:
-    return [
-        SourceRecord(
-            name=one.name,
-            revision=one.commit or one.version or f"sha256:{_digest(one.files)}",
-            files=len(one.files),
-        )
-        for one in lock.sources
-    ]
-
-
-def _digest(files: Mapping[str, str]) -> str:
-    """Of one file its own hash, of several the hash over their names and hashes."""
-    if len(files) == 1:
-        return next(iter(files.values()))
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return [SourceRecord(name=one.name, revision=revision(one), files=len(one.files)) for one in lock.sources]
 
 
 def _figures(metadata: Mapping[str, object]) -> dict[str, Scalar]:
