@@ -30,7 +30,7 @@ from steps.resolve.locks import DataLock
 DATA = ("raw_rows", "rows", "split_rows", "examples", "blocks")
 """Data sets by the names of their artifacts, in the order of the steps."""
 
-REPORTS = ("validation_report", "split_report", "quantization_report", "training_report")
+REPORTS = ("validation_report", "split_report", "quantization_report", "training_report", "evaluation_report")
 
 
 def record_directory(folder: Path, store: BaseArtifactStore) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _artifact(name: str, artifact: ArtifactVersionResponse, store: BaseArtifactS
 
 
 def _sources(lock: DataLock) -> list[SourceRecord]:
-    return [SourceRecord(name=one.name, revision=revision(one), files=len(one.files)) for one in lock.sources]
+    return [SourceRecord(name=one.name, revision=revision(one), files=one.files) for one in lock.sources]
 
 
 def _figures(metadata: Mapping[str, object]) -> dict[str, Scalar]:

@@ -28,7 +28,7 @@ class SourceRecord(_Values):
 
     name: str
     revision: str
-    files: int
+    files: dict[str, str] = Field(default_factory=dict, description="path -> SHA-256")
 
 
 class ArtifactRecord(_Values):

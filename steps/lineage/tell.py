@@ -22,6 +22,8 @@ MADE_BY = {
 }
 """Artifact -> its step, in the picture."""
 
+SPLITS = ("train", "validation", "test")
+
 Figures = Mapping[str, Mapping[str, Any]]
 
 
@@ -93,9 +95,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _data(record: Record) -> Iterator[Entry]:
     for source in record.sources:
-        yield Entry(name=source.name, value=f"{source.revision} ({source.files} file{'s' * (source.files != 1)})")
+        count = len(source.files)
+        yield Entry(name=source.name, value=source.revision + (f" ({count} file{'s' * (count > 1)})" if count else ""))
     for one in record.data:
-        counts = [f"{count:,} {name.removesuffix('_rows')}" for name, count in one.rows.items() if name != "rows"]
+        named = [(split, one.rows[f"{split}_rows"]) for split in SPLITS if f"{split}_rows" in one.rows]
+        counts = [f"{count:,} {split}" for split, count in named]
         rows = f"{one.rows['rows']:,} rows" if "rows" in one.rows else ", ".join(counts)
         yield Entry(name=one.name, value=rows, stands_for=one.id, step=MADE_BY[one.name])
 

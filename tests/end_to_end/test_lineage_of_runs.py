@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,7 +91,7 @@ def test_the_history_of_runs(first_run: PipelineRunResponse) -> None:
 
 
 @pytest.fixture
-def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Iterator[Workplace]:
+def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Workplace:
     """Runs of a model of its own, in the store that all tests share."""
     config = workplace.config
 
@@ -102,7 +101,7 @@ def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Iterator[W
             path.write_text(path.read_text().replace("name: tiny", "name: prunable"))
             return path
 
-    yield Other(workplace.folder)
+    return Other(workplace.folder)
 
 
 def test_prune_removes_what_no_kept_version_needs(

@@ -52,7 +52,7 @@ def record(
             accelerators=["a card"],
         ),
         config={"format": {"prompt": {"template": "chatml"}}},
-        sources=[SourceRecord(name="data/<rows>.jsonl", revision="sha256:27ba", files=1)],
+        sources=[SourceRecord(name="data/<rows>.jsonl", revision="sha256:27ba", files={"rows.jsonl": "27ba"})],
         data=[
             ArtifactRecord(name="raw_rows", version="1", id="raw-id", content_hash="1", rows={"rows": 1200}),
             ArtifactRecord(
