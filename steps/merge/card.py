@@ -290,8 +290,8 @@ def _lineage(origins: Origins) -> str:
     rows = [["adapter", code(weights.name), code(sha256_of(weights))]]
     rows += [["base", code(name), code(digest)] for name, digest in files[:SHOWN_FILES]]
     return (
-        f"{code(PROVENANCE)} has every parameter and every file of the base, the ZenML run, step and model version that "
-        "wrote this directory, the code's commit, the libraries and the data files' hashes.\n\n"
+        f"{code(PROVENANCE)} has every parameter and every file of the base, the ZenML run, step and model version "
+        "that wrote this directory, the code's commit, the libraries and the data files' hashes.\n\n"
         f"{table(['', 'file', 'SHA-256, or blob id of the hub'], rows)}\n\n"
         f"Merged with {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}."
     )
