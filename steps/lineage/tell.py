@@ -115,7 +115,8 @@ def _base(lock: ModelLock) -> Iterator[Entry]:
 
 
 def _recipe(origins: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Entry]:
-    made = {"prompt": config.get("format", {}).get("prompt", {}), **origins.get("adapter", origins)}
+    merged = origins.get("merged", origins)  # an export's, else the directory is merged or an adapter
+    made = {"prompt": config.get("format", {}).get("prompt", {}), **merged.get("adapter", merged)}
     for room in ("prompt", "quantization", "training"):
         for name, value in flat(made.get(room, {})):
             yield Entry(
