@@ -12,11 +12,12 @@ from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import download, local_path, saving, upload
+from materializers.record import record_directory
 from steps.artifacts import Directory
 from steps.errors import ModelError
 from steps.files import hashes
 from steps.page import Page, Section, Table, render
-from steps.provenance import LINEAGE
+from steps.provenance import PROVENANCE, with_decisive
 
 FILES = "files"
 MANIFEST = "manifest.json"
@@ -35,7 +36,7 @@ class DirectoryMaterializer(BaseMaterializer):
 
     def save(self, data: Directory) -> None:
         """Store the directory and its manifest; nothing stays behind if that fails."""
-        manifest = hashes(data.path)
+        manifest = record_directory(data.path, self.artifact_store)
         folder = local_path(self.uri, self.artifact_store)
         try:
             with saving(self.uri, self.artifact_store):
@@ -75,9 +76,15 @@ class DirectoryMaterializer(BaseMaterializer):
         return {path: VisualizationType.HTML}
 
     def compute_content_hash(self, data: Directory) -> str:
-        """Hash of the manifest: equal files give an equal hash, whatever run wrote them, as ``lineage.json`` says."""
-        decisive = {name: digest for name, digest in self._manifest().items() if name != LINEAGE}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        """Hash of the manifest: equal files give an equal hash, whatever run wrote them.
+
+        Of ``provenance.json`` only what the directory was made from counts, not the record of when and where.
+        """
+        manifest = self._manifest()
+        if PROVENANCE in manifest:
+            with self.artifact_store.open(os.path.join(self.uri, FILES, PROVENANCE), "r") as stream:
+                manifest = with_decisive(manifest, stream.read())
+        return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
     def _manifest(self) -> dict[str, str]:
         with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "r") as stream:

@@ -149,3 +149,63 @@ def compare(names: tuple[str, ...], html: Path | None) -> None:
         click.echo(shown(evaluations), nl=False)
         if html is not None:
             html.write_text(render(draw(evaluations)), encoding="utf-8")
+
+
+@main.command()
+@click.argument("name", required=False, metavar="[MODEL:VERSION | RUN | PATH]")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+def lineage(name: str | None, html: Path | None) -> None:
+    """Show where a model comes from, and check every hash that can be checked here.
+
+    By default of the newest version of the only model. Exit code 1 where a byte is not what was recorded.
+    """
+    quiet_console()
+    from pipelines.lineage import lineage_of, shown, wrong
+    from pipelines.strict import plain_errors
+    from steps.errors import ModelError
+
+    with plain_errors():
+        found = lineage_of(name)
+        click.echo(shown(found), nl=False)
+        if html is not None:
+            html.write_text(found.html(), encoding="utf-8")
+        if changed := wrong(found):
+            raise ModelError("\n".join(changed))
+
+
+@main.command()
+@click.option("--model", help="Only runs of this ZenML model.")
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=1), help="Runs to show.")
+def runs(model: str | None, count: int) -> None:
+    """Show the history of runs, the newest first: base>tuned of the loss and of two rates, and the stage now."""
+    quiet_console()
+    from pipelines.runs import history, shown
+    from pipelines.strict import plain_errors
+
+    with plain_errors():
+        click.echo(shown(history(model, count)), nl=False)
+
+
+@main.command()
+@click.option("--keep", default=3, show_default=True, type=click.IntRange(min=1), help="Newest versions to keep.")
+@click.option("--model", help="Only versions of this ZenML model go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(keep: int, model: str | None, yes: bool) -> None:
+    """Remove models and data sets that no kept version needs: what and how much is shown first.
+
+    Versions in production and staging are always kept, and so is all that a kept version was made from. Reports and
+    the history of runs stay.
+    """
+    quiet_console()
+    from pipelines.prune import remove, shown, unneeded
+    from pipelines.strict import plain_errors
+
+    with plain_errors():
+        doomed = unneeded(keep, model)
+        if not doomed:
+            click.echo("nothing to remove: every model and data set is needed by a kept version")
+            return
+        click.echo(shown(doomed), nl=False)
+        if yes or click.confirm("Remove them?"):
+            remove(doomed)
+            click.echo("removed; what they were is still in the history: qlora runs")

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PRESENTATION = {"page", "progress"}
-"""Modules that show a result and never decide it: a new colour must not retrain a model."""
+PRESENTATION = {"page", "progress", "record"}
+"""Modules that show or record a result and never decide it: a new colour must not retrain a model."""
 
 
 def fingerprint(step_file: str, *libraries: str) -> str:

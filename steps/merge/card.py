@@ -1,7 +1,7 @@
 """The merged model's card, README.md in its directory.
 
 All of it comes from locks, reports and provenance; what they don't know is left out. Nothing in it differs between two
-runs that made the same model: those ids are in ``lineage.json`` beside it.
+runs that made the same model: those ids are in ``provenance.json`` beside it.
 """
 
 import json
@@ -18,7 +18,7 @@ from steps.format.report import FormatReport
 from steps.ingest.report import IngestedSource, IngestReport
 from steps.markdown import code, fenced, table
 from steps.merge.report import MergeReport
-from steps.provenance import LINEAGE, PROVENANCE, read_provenance
+from steps.provenance import PROVENANCE, read_provenance
 from steps.quantize.params import QuantizationParameters
 from steps.resolve.locks import DataLock, ModelLock
 from steps.train.params import TrainingParameters
@@ -171,7 +171,7 @@ def _state(source: IngestedSource, files: dict[str, str]) -> str:
         return code(source.state)
     if len(files) == 1:
         return f"SHA-256 {code(*files.values())}"
-    return f"{len(files):,} files, each by its SHA-256 in {code(LINEAGE)}"
+    return f"{len(files):,} files, each by its SHA-256 in {code(PROVENANCE)}"
 
 
 def _recipe(origins: Origins, adapter: dict[str, Any]) -> str:
@@ -290,8 +290,8 @@ def _lineage(origins: Origins) -> str:
     rows = [["adapter", code(weights.name), code(sha256_of(weights))]]
     rows += [["base", code(name), code(digest)] for name, digest in files[:SHOWN_FILES]]
     return (
-        f"{code(PROVENANCE)} has every parameter and every file of the base; {code(LINEAGE)} has the ZenML run, step "
-        "and model version that wrote this directory, the code's commit, the libraries and the data files' hashes.\n\n"
+        f"{code(PROVENANCE)} has every parameter and every file of the base, the ZenML run, step and model version "
+        "that wrote this directory, the code's commit, the libraries and the data files' hashes.\n\n"
         f"{table(['', 'file', 'SHA-256, or blob id of the hub'], rows)}\n\n"
         f"Merged with {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}."
     )

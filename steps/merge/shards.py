@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from steps.errors import ModelError
-from steps.files import hashes, locked, sha256_of
+from steps.files import locked, sha256_of
 from steps.fingerprint import fingerprint
+from steps.provenance import decisive_hashes
 from steps.quantize.device import describe_device
 from steps.resolve.locks import ModelLock
 
@@ -93,7 +94,7 @@ def shards_of(
         dequantized: the quantised model whose weights the merge takes, if it takes any.
     """
     code = fingerprint(str(Path(__file__).with_name("stream.py")), *LIBRARIES)
-    inputs = [hashes(folder) for folder in [*adapters, *([dequantized] if dequantized else [])]]
+    inputs = [decisive_hashes(folder) for folder in [*adapters, *([dequantized] if dequantized else [])]]
     work = [lock.files, bool(dequantized), inputs, code, describe_device().kind]
     digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
     return FinishedShards(parent / f".merge-{digest[:32]}")

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from datasets import DatasetDict
-from zenml import get_step_context, step
+from zenml import step
 from zenml.config import CachePolicy
 
 from materializers.directory import DirectoryMaterializer
@@ -16,8 +16,7 @@ from steps.format.report import FormatReport
 from steps.ingest.report import IngestReport
 from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
-from steps.provenance import write_lineage
-from steps.resolve.locks import DataLock, Environment, ModelLock
+from steps.resolve.locks import DataLock, ModelLock
 from steps.train.report import TrainingReport
 
 
@@ -31,7 +30,7 @@ def decided_by() -> str:
         "merged_model": DirectoryMaterializer,
         "merge_report": ReportMaterializer,
     },
-    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by, ignored_inputs=["environment"]),
+    cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def merge(
     model_lock: ModelLock,
@@ -44,12 +43,11 @@ def merge(
     format_report: FormatReport,
     training_report: TrainingReport,
     evaluation_report: EvaluationReport,
-    environment: Environment,
     merging: MergeParameters,
 ) -> tuple[Annotated[MergedModel, "merged_model"], Annotated[MergeReport, "merge_report"]]:
     """Merge the adapter into the base, reload the result and compare it with base + adapter and what was trained.
 
-    The reports are for the model card, ``environment`` for ``lineage.json`` and no reason to merge again.
+    The reports are for the model card.
     """
     from steps.merge.card import Origins, write_card
     from steps.merge.merge import merge_adapter, waiting_shards
@@ -60,16 +58,4 @@ def merge(
         report = merge_adapter(*models, tokenizer.path, examples["test"], merging, folder, shards)
         learned = (ingest_report, format_report, training_report, evaluation_report, report)
         write_card(folder, Origins(model_lock, adapter.path, data_lock, *learned))
-        write_lineage(folder, zenml=zenml_ids(), environment=environment, data=data_lock)
         return MergedModel(folder, when_stored=shards.remove), report
-
-
-def zenml_ids() -> dict[str, object]:
-    """The run, the step and the model version that this step is part of."""
-    context = get_step_context()
-    run, model = context.pipeline_run, context.model
-    return {
-        "run": {"id": str(run.id), "name": run.name},
-        "step_run": {"id": str(context.step_run.id)},
-        "model_version": {"id": str(model.id), "model": model.name, "number": model.number},
-    }

@@ -3,14 +3,18 @@
 from typing import Annotated
 
 from zenml import get_step_context, log_metadata, step
+from zenml.client import Client
 from zenml.config import CachePolicy
 
+from materializers.directory import FILES
 from materializers.report import ReportMaterializer
 from steps.evaluate.report import EvaluationReport
 from steps.fingerprint import fingerprint
+from steps.lineage.report import Lineage
 from steps.merge.report import MergeReport
 from steps.promote.params import PromotionParameters
 from steps.promote.report import PromotionDecision
+from steps.provenance import PROVENANCE
 
 
 def decided_by() -> str:
@@ -21,12 +25,13 @@ def decided_by() -> str:
 @step(
     output_materializers={
         "promotion_decision": ReportMaterializer,
+        "lineage": ReportMaterializer,
     },
     cache_policy=CachePolicy(include_step_code=False, cache_func=decided_by),
 )
 def promote(
     evaluation_report: EvaluationReport, merge_report: MergeReport, promotion: PromotionParameters
-) -> Annotated[PromotionDecision, "promotion_decision"]:
+) -> tuple[Annotated[PromotionDecision, "promotion_decision"], Annotated[Lineage, "lineage"]]:
     """Promote the run's model version to its stage if, and only if, the tuned model is better than its base."""
     from steps.promote.gate import decide
 
@@ -34,4 +39,17 @@ def promote(
     log_metadata(metadata={**evaluation_report.metadata(), **decision.metadata()}, infer_model=True)
     if decision.promoted:
         get_step_context().model.set_stage(promotion.stage, force=True)
-    return decision
+    return decision, _lineage(evaluation_report, merge_report, decision)
+
+
+def _lineage(evaluation: EvaluationReport, merge: MergeReport, decision: PromotionDecision) -> Lineage:
+    """Of the run's merged model: for its page; nothing decides on it."""
+    from steps.lineage.tell import tell
+
+    context = get_step_context()
+    merged = Client().get_pipeline_run(context.pipeline_run.id).steps["merge"].outputs["merged_model"][0]
+    with Client().active_stack.artifact_store.open(f"{merged.uri}/{FILES}/{PROVENANCE}", "r") as stream:
+        provenance = stream.read()
+    reports = {"evaluation_report": evaluation, "merge_report": merge, "promotion_decision": decision}
+    figures = {name: report.metadata() for name, report in reports.items()}
+    return tell(f"{context.model.name}:{context.model.number}", provenance, figures)

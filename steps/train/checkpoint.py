@@ -15,6 +15,7 @@ from datasets import DatasetDict
 from steps.errors import DeviceError, TrainingError
 from steps.files import hashes, locked, require_space
 from steps.fingerprint import fingerprint
+from steps.provenance import decisive_hashes
 from steps.quantize.device import describe_device
 from steps.rows import batches_of
 from steps.train.params import CheckpointParameters, TrainingParameters
@@ -124,7 +125,7 @@ def work_of(blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, tra
     """
     device = describe_device(training.precision, training.attention)
     code = fingerprint(str(Path(__file__).with_name("train.py")), *LIBRARIES)
-    files = {"model": hashes(model_folder), "tokenizer": hashes(tokenizer_folder)}
+    files = {"model": decisive_hashes(model_folder), "tokenizer": decisive_hashes(tokenizer_folder)}
     digest = hashlib.sha256(json.dumps([training.model_dump(mode="json"), device.kind, device.precision]).encode())
     digest.update(json.dumps([code, files], sort_keys=True).encode())
     for name, split in sorted(blocks.items()):

@@ -21,7 +21,6 @@ FILES = {
     "chat_template.jinja",
     "README.md",
     "provenance.json",
-    "lineage.json",
 }
 
 
@@ -43,12 +42,13 @@ def test_the_card_has_the_figures_of_the_run(load: Callable[[str, str], Any]) ->
 
 
 def test_its_lineage_is_the_run_that_made_it(first_run: PipelineRunResponse, load: Callable[[str, str], Any]) -> None:
-    lineage = json.loads((load("merge", "merged_model").path / "lineage.json").read_text())
-    assert lineage["zenml"]["run"] == {"id": str(first_run.id), "name": first_run.name}
-    assert lineage["zenml"]["step_run"]["id"] == str(first_run.steps["merge"].id)
-    assert lineage["zenml"]["model_version"]["model"] == "tiny"
-    assert lineage["environment"]["libraries"] == load("resolve", "environment").libraries
-    assert lineage["data"] == load("resolve", "data_lock").model_dump(mode="json")
+    made = json.loads((load("merge", "merged_model").path / "provenance.json").read_text())["made"]
+    assert made["run"]["id"] == str(first_run.id)
+    assert made["run"]["name"] == first_run.name
+    assert made["run"]["step_id"] == str(first_run.steps["merge"].id)
+    assert made["run"]["model"] == "tiny"
+    assert made["environment"]["libraries"] == load("resolve", "environment").libraries
+    assert [one["files"] for one in made["sources"]] == [one.files for one in load("resolve", "data_lock").sources]
 
 
 def test_merged_again_it_is_the_same_model_but_for_its_run(
@@ -65,4 +65,4 @@ def test_merged_again_it_is_the_same_model_but_for_its_run(
     assert one.content_hash == other.content_hash
     folders = [Path(which.uri) / "files" for which in (one, other)]
     differing = {name for name in FILES if len({(folder / name).read_bytes() for folder in folders}) == 2}
-    assert differing == {"lineage.json"}
+    assert differing == {"provenance.json"}

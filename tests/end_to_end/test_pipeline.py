@@ -28,7 +28,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 30
+    assert len(artifacts) == 31
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash

@@ -1,5 +1,6 @@
 """Each type of artifact comes back as it was saved, and equal content has an equal hash."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -98,9 +99,10 @@ def test_which_run_made_a_directory_is_kept_and_is_no_content(tmp_path: Path) ->
     contents = []
     for run in ("one", "another"):
         made = adapter(tmp_path / "made")
-        (made.path / "lineage.json").write_text(run)
+        text = json.dumps({"base_model": {}, "made": {"run": run}})
+        (made.path / "provenance.json").write_text(text)
         loaded, content = round_trip(DirectoryMaterializer, tmp_path / run, made)
-        assert (loaded.path / "lineage.json").read_text() == run
+        assert (loaded.path / "provenance.json").read_text() == text
         contents.append(content)
     assert contents[0] == contents[1]
 

@@ -119,7 +119,7 @@ def test_sources_of_many_files_are_short(merged: tuple[Path, Origins]) -> None:
     (source,), (lock,) = known.ingested.sources, known.data.sources
     many = {f"{number}.py": "f" * 64 for number in range(30)}
     for changes, expected in (
-        ({}, "| `rows.jsonl` | 30 files, each by its SHA-256 in `lineage.json` | 80 |"),
+        ({}, "| `rows.jsonl` | 30 files, each by its SHA-256 in `provenance.json` | 80 |"),
         ({"name": "toolz", "kind": "package", "state": "1.2.0"}, "| `toolz` | `1.2.0` | 80 |"),
     ):
         changed = replace(

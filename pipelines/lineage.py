@@ -1,0 +1,183 @@
+"""The lineage of a model version, of a run's model or of a folder, with every hash checked that can be checked here."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+from zenml.client import Client
+from zenml.enums import ModelStages
+from zenml.models import ArtifactVersionResponse, ModelVersionResponse
+
+from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
+from materializers.directory import FILES, DirectoryMaterializer
+from pipelines.versions import model_version, version_in_stage
+from steps.errors import ModelError
+from steps.files import hashes, sha256_of
+from steps.lineage.report import DIRECTORY, Lineage
+from steps.lineage.tell import Figures, artifacts_of, tell
+from steps.provenance import PROVENANCE
+from steps.record import ArtifactRecord, check_folder, differences, read_record
+
+REPORTS = ("training_report", "evaluation_report", "merge_report", "promotion_decision")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A directory whose lineage is asked for, and the numbers of the reports of its version."""
+
+    name: str
+    folder: Path
+    figures: Figures
+
+
+def lineage_of(name: str | None) -> Lineage:
+    """The lineage of what is named, its hashes checked.
+
+    Args:
+        name: ``MODEL:VERSION``, the name or id of a run, or a folder; None: the newest version of the only model.
+
+    Raises:
+        ModelError: there is no such thing, or it has no model.
+    """
+    subject = _subject(name)
+    path = subject.folder / PROVENANCE
+    if not path.is_file():
+        raise ModelError(f"{path}: missing; it says where the model comes from")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        lineage = tell(subject.name, text, subject.figures)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{path}: changed, it can no longer be read ({str(error).splitlines()[0]})") from error
+    return lineage.checked(states(subject.folder, text))
+
+
+def states(folder: Path, provenance: str) -> dict[str, str]:
+    """``verified``, ``changed: FILES`` or ``not here`` of the directory and of every artifact that it names."""
+    record = read_record(provenance)
+    if record is None:
+        return {}
+    found = {DIRECTORY: _state(folder, check_folder(folder, record))}
+    for one in {one.id: one for one in artifacts_of(record)}.values():
+        found[one.id] = _artifact_state(one)
+    return found
+
+
+def wrong(lineage: Lineage) -> list[str]:
+    """A line for each thing whose bytes are not those that were recorded."""
+    entries = [entry for branch in lineage.branches for entry in branch.entries]
+    return [f"{entry.name}: {entry.state}" for entry in entries if entry.state.startswith("changed")]
+
+
+def shown(lineage: Lineage, width: int = 120) -> str:
+    """The lineage as a tree for a terminal; long values are folded, never cut."""
+    tree = Tree(Text(lineage.name))
+    for branch in lineage.branches:
+        twig = tree.add(Text(branch.title))
+        names = max(len(entry.name) for entry in branch.entries)
+        for entry in branch.entries:
+            state = f"  [{entry.state}]" if entry.state else ""
+            twig.add(Text(f"{entry.name:<{min(names, 40)}}  {entry.value}{state}", overflow="fold"))
+    text = io.StringIO()
+    Console(file=text, width=width, highlight=False, markup=False, color_system=None).print(tree)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def _subject(name: str | None) -> Subject:
+    if name is None:
+        return _of_version(version_in_stage(ModelStages.LATEST, None))
+    if Path(name).is_dir():
+        return Subject(name, Path(name), _figures_beside(Path(name)))
+    model, colon, version = name.rpartition(":")
+    if colon:
+        return _of_version(model_version(model, version))
+    try:
+        run = Client().get_pipeline_run(name)
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{name}: neither a folder nor the name of one run; list them with: qlora runs; a model version is "
+            f"MODEL:NUMBER or MODEL:production ({str(error).splitlines()[0]})"
+        ) from error
+    outputs = {key: found[0] for step in run.steps.values() for key, found in step.outputs.items()}
+    if "merged_model" not in outputs:
+        raise ModelError(f"{name}: it has no merged model; name a run that came as far as the step merge")
+    figures = {key: outputs[key].run_metadata for key in REPORTS if key in outputs}
+    return Subject(run.name, _folder(outputs["merged_model"]), figures)
+
+
+def _of_version(version: ModelVersionResponse) -> Subject:
+    name = f"{version.model.name}:{version.number}"
+    artifact = version.get_artifact("merged_model")
+    if artifact is None:
+        raise ModelError(f"{name}: it has no merged model; run it to its end, or it was pruned")
+    return Subject(name, _folder(artifact), _figures(version))
+
+
+def _figures(version: ModelVersionResponse) -> Figures:
+    found = {name: version.get_artifact(name) for name in REPORTS}
+    return {name: artifact.run_metadata for name, artifact in found.items() if artifact is not None}
+
+
+def _figures_beside(folder: Path) -> Figures:
+    """Of a folder: what this machine's ZenML knows of the version that made it; nothing elsewhere."""
+    path = folder / PROVENANCE
+    try:
+        record = read_record(path.read_text(encoding="utf-8"))
+        version = Client().get_model_version(record.run.model, UUID(record.run.version_id)) if record else None
+    except (KeyError, ValueError, OSError):
+        return {}
+    return _figures(version) if version else {}
+
+
+def _folder(artifact: ArtifactVersionResponse) -> Path:
+    """Where the files lie; from a remote store they are fetched, and checked as they are loaded."""
+    local = Path(artifact.uri) / FILES
+    folder: Path = local if local.is_dir() else artifact.load().path
+    return folder
+
+
+def _artifact_state(one: ArtifactRecord) -> str:
+    try:
+        artifact = Client().get_artifact_version(UUID(one.id))
+    except KeyError:
+        return "not here"
+    folder = Path(artifact.uri)
+    if not folder.is_dir():
+        return "not here"
+    return _state(folder, list(_wrong_files(one, artifact, folder)))
+
+
+def _wrong_files(one: ArtifactRecord, artifact: ArtifactVersionResponse, folder: Path) -> Iterator[str]:
+    kind = artifact.materializer.attribute
+    if kind == DirectoryMaterializer.__name__:
+        yield from differences(hashes(folder / FILES), one.files)
+    elif kind in (DatasetMaterializer.__name__, DatasetDictMaterializer.__name__):
+        yield from _wrong_splits(one, folder)
+    else:
+        try:
+            content = artifact.load().decisive_json()
+        except ValueError:
+            content = ""  # no longer a report at all
+        if hashlib.sha256(content.encode()).hexdigest() != one.content_hash:
+            yield "changed: report.json"
+
+
+def _wrong_splits(one: ArtifactRecord, folder: Path) -> Iterator[str]:
+    """Each Arrow file against ``splits.json``, and that file against the recorded content hash."""
+    recorded = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+    found = {path.stem: sha256_of(path) for path in folder.glob("*.arrow")}
+    yield from (f"{difference}.arrow" for difference in differences(found, recorded))
+    if hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest() != one.content_hash:
+        yield "changed: splits.json"
+
+
+def _state(folder: Path, differing: list[str]) -> str:
+    if not differing:
+        return "verified"
+    return f"changed: {', '.join(one.removeprefix('changed: ') for one in differing)} in {folder}"

@@ -1,0 +1,102 @@
+"""The history of runs as a table."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+from zenml.models import ArtifactVersionResponse, PipelineRunResponse
+
+from steps.errors import ModelError
+
+COLUMNS = ("date", "run", "model", "data", "base", "loss", "stops", "parses", "stage", "cached", "took", "status")
+WIDTH = 120
+
+
+def history(model: str | None, count: int) -> list[list[str]]:
+    """Rows under :data:`COLUMNS`, the newest run first.
+
+    Args:
+        model: only runs of this ZenML model; None: of all.
+        count: at most so many.
+
+    Raises:
+        ModelError: ZenML has no such model.
+    """
+    client = Client()
+    if model is not None and model not in (known := [one.name for one in client.list_models(size=200).items]):
+        raise ModelError(f"ZenML has no model {model!r}; it has {', '.join(known) or 'none'}")
+    found = client.list_pipeline_runs(model=model, sort_by="desc:created", size=count, hydrate=True).items
+    return [row(run) for run in found]
+
+
+def row(run: PipelineRunResponse) -> list[str]:
+    """One run; what it did not come to is empty."""
+    steps = run.steps
+    outputs = {name: found[0] for step in steps.values() for name, found in step.outputs.items()}
+    cached = sum(step.status == ExecutionStatus.CACHED for step in steps.values())
+    version = run.model_version
+    figures = outputs["evaluation_report"].run_metadata if "evaluation_report" in outputs else {}
+    return [
+        f"{run.created:%Y-%m-%d %H:%M}",
+        str(run.id)[:8],
+        f"{version.model.name}:{version.number}" if version else "",
+        _data(outputs),
+        _base(outputs),
+        _pair(figures, "loss", ".3f"),
+        _pair(figures, "stops", ".0%"),
+        _pair(figures, "parses", ".0%"),
+        (version.stage or "") if version else "",
+        f"{cached}/{len(steps)}",
+        duration(run.end_time - run.start_time) if run.start_time and run.end_time else "",
+        str(run.status),
+    ]
+
+
+def shown(rows: Sequence[Sequence[str]]) -> str:
+    """The table as plain text."""
+    if not rows:
+        return "no runs yet\n"
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="")
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name in ("cached", "took") else "left", overflow="fold")
+    for values in rows:
+        table.add_row(*values)
+    text = io.StringIO()
+    Console(file=text, width=WIDTH, highlight=False, markup=False, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def duration(time: timedelta) -> str:
+    """Such as ``12 s``, ``5 min``, ``2.5 h``."""
+    seconds = time.total_seconds()
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _data(outputs: dict[str, ArtifactVersionResponse]) -> str:
+    if "data_lock" not in outputs:
+        return ""
+    revisions = " ".join(_revisions(outputs["data_lock"]))
+    return f"{outputs['raw_rows'].run_metadata['rows']} @ {revisions}" if "raw_rows" in outputs else revisions
+
+
+def _revisions(lock: ArtifactVersionResponse) -> Iterator[str]:
+    from steps.lineage.sources import revision
+
+    for source in lock.load().sources:
+        yield revision(source).removeprefix("sha256:")[:7]
+
+
+def _base(outputs: dict[str, ArtifactVersionResponse]) -> str:
+    return str(outputs["model_lock"].load().name).rpartition("/")[2] if "model_lock" in outputs else ""
+
+
+def _pair(figures: Mapping[str, Any], name: str, form: str) -> str:
+    base, tuned = figures.get(f"base_{name}"), figures.get(f"tuned_{name}")
+    return f"{base:{form}}>{tuned:{form}}" if base is not None and tuned is not None else ""

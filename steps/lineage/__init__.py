@@ -1,0 +1,1 @@
+"""Where a model comes from, told from its provenance: as values, as a page."""

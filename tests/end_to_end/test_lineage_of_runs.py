@@ -1,0 +1,160 @@
+"""``qlora lineage``, ``qlora runs`` and ``qlora prune`` on what real runs left behind."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from zenml.client import Client
+from zenml.models import PipelineRunResponse
+
+from pipelines.cli import main
+from pipelines.prune import remove, unneeded
+from tests.end_to_end.conftest import Workplace, ran
+
+
+def qlora(*arguments: str, **given: str) -> Result:
+    return CliRunner().invoke(main, arguments, **given)  # type: ignore[arg-type]  # given is input alone
+
+
+def folder_of(run: PipelineRunResponse, step: str, name: str) -> Path:
+    return Path(run.steps[step].outputs[name][0].uri)
+
+
+def test_the_lineage_of_a_version(first_run: PipelineRunResponse, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = qlora("lineage", first_run.name, "--html", str(page))
+    assert result.exit_code == 0, result.output
+    lines = [line.lstrip("│├└─ ") for line in result.stdout.splitlines()]
+    for name in ("raw_rows", "split_rows", "blocks", "adapter", "quantized_model", "tokenizer", "this directory"):
+        assert any(line.startswith(name) and line.endswith("[verified]") for line in lines), name
+    assert str(first_run.id) in result.stdout.replace("\n", "")
+    assert all(str(first_run.steps[step].id) in result.stdout for step in ("train", "merge"))
+    assert "Promoted" not in page.read_text()
+    assert page.read_text().count("<rect") == 10
+    assert "<svg" in first_run.steps["promote"].outputs["lineage"][0].load().html()
+
+
+def test_a_folder_alone_has_its_lineage(first_run: PipelineRunResponse, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(folder_of(first_run, "merge", "merged_model") / "files", copy)
+    assert qlora("lineage", str(copy)).exit_code == 0
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = qlora("lineage", str(copy))
+    assert result.exit_code == 1
+    assert f"error: this directory: changed: model.safetensors in {copy}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "file"),
+    [
+        ("split", "split_rows", "train.arrow"),
+        ("train", "adapter", "files/adapter_config.json"),
+        ("resolve", "model_lock", "report.json"),
+    ],
+)
+def test_a_changed_byte_of_a_parent_is_named(first_run: PipelineRunResponse, step: str, name: str, file: str) -> None:
+    path = folder_of(first_run, step, name) / file
+    original = path.read_bytes()
+    try:
+        path.write_bytes(original.replace(b"e", b"f", 1))
+        result = qlora("lineage", first_run.name)
+    finally:
+        path.write_bytes(original)
+    assert result.exit_code == 1
+    assert f"error: {name}: changed: {Path(file).name}" in result.stderr
+
+
+def test_what_has_no_lineage_is_one_line(first_run: PipelineRunResponse, tmp_path: Path) -> None:
+    for name, message in (
+        ("no-such-run", "neither a folder nor the name of one run"),
+        ("tiny:99", "has no version '99'"),
+        (str(tmp_path), "missing; it says where the model comes from"),
+    ):
+        result = qlora("lineage", name)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+        assert message in result.stderr
+
+
+def test_the_history_of_runs(first_run: PipelineRunResponse) -> None:
+    result = qlora("runs", "--model", "tiny", "-n", "200")
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.stdout.splitlines() if str(first_run.id)[:8] in line)
+    assert "120 @ " in line
+    assert "0/10" in line
+    assert qlora("runs", "--model", "nobody").exit_code == 1
+
+
+@pytest.fixture
+def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Workplace:
+    """Runs of a model of its own, in the store that all tests share."""
+    config = workplace.config
+
+    class Other(Workplace):
+        def config(self, **changes: dict[str, object]) -> Path:
+            path = config(**changes)
+            path.write_text(path.read_text().replace("name: tiny", "name: prunable"))
+            return path
+
+    return Other(workplace.folder)
+
+
+def test_prune_removes_what_no_kept_version_needs(
+    first_run: PipelineRunResponse, prunable: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_back = {"min_loss_gain": 5.0}
+    old = prunable.run(training={"seed": 31}, promotion=kept_back)
+    staged = prunable.run(training={"seed": 32})
+    new = prunable.run(training={"seed": 33}, promotion=kept_back)
+    assert ran(staged) == {"resolve", "train", "evaluate", "merge", "promote"}
+
+    refused = qlora("prune", "--keep", "1", "--model", "prunable", input="n\n")
+    adapter, merged = folder_of(old, "train", "adapter"), folder_of(old, "merge", "merged_model")
+    assert "adapter" in refused.stdout
+    assert adapter.is_dir()
+
+    doomed = unneeded(1, "prunable")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", _killed)  # in the middle of the first folder
+        patch.setattr(shutil, "rmtree", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove(doomed)
+    assert {one.artifact.id for one in unneeded(1, "prunable")} == {one.artifact.id for one in doomed}
+
+    done = qlora("prune", "--keep", "1", "--model", "prunable", "--yes")
+    assert done.exit_code == 0, done.output
+    assert not adapter.exists()
+    assert not merged.exists()
+    assert unneeded(1, "prunable") == []
+    for run in (first_run, staged, new):
+        assert qlora("lineage", run.name).exit_code == 0
+        assert folder_of(run, "train", "adapter").is_dir()
+    assert folder_of(old, "evaluate", "evaluation_report").is_dir(), "reports stay"
+    assert Client().get_model_version("prunable", 1).get_artifact("merged_model") is None
+
+    assert ran(prunable.run(training={"seed": 33}, promotion=kept_back)) == {"resolve"}
+    again = prunable.run(training={"seed": 31}, promotion=kept_back)
+    assert {"train", "merge"} <= ran(again), "nothing comes from the cache whose files are gone"
+    assert "quantize" not in ran(again), "what other versions need is still there"
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_equal_work_has_an_equal_content_hash_whatever_run_did_it(
+    first_run: PipelineRunResponse, workplace: Workplace
+) -> None:
+    artifact = first_run.steps["quantize"].outputs["quantized_model"][0]
+    values = json.loads((Path(artifact.uri) / "files" / "provenance.json").read_text())
+    assert values["made"]["run"]["id"] == str(first_run.id)
+    Client().update_step_run(first_run.steps["quantize"].id, cache_expires_at=first_run.created)
+    run = workplace.run(promotion={"min_loss_gain": 5.0})
+    assert "quantize" in ran(run)
+    assert run.steps["quantize"].outputs["quantized_model"][0].content_hash == artifact.content_hash
+    assert "train" not in ran(run)
