@@ -1,5 +1,6 @@
 """Runs generated answers, and the tests of the rows that carry them, in the sandbox."""
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from steps.evaluate.sandbox.verdict import Verdict
 from steps.progress import Progress
 
 RUNS, PASSES = "runs", "passes its tests"
+SAYS_NOTHING = "a function that does nothing passes them too"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def limits_here(sandbox: SandboxParameters) -> Limits | None:
 def references_of(rows: Dataset, limits: Limits) -> list[Verdict | None]:
     """Verdicts of the rows' own solutions under the rows' tests; ``None`` where a row has no test.
 
+    Tests that functions which do nothing pass too, such as a doctest that is skipped, are said to have run, not passed.
+
     Args:
         rows: columns ``completion``, ``tests`` and ``preamble`` (what runs before an answer); of evaluation sets also
             ``test_setup``, what stands before each test.
@@ -64,14 +68,18 @@ def references_of(rows: Dataset, limits: Limits) -> list[Verdict | None]:
     """
     own = _own_programs(rows)
     known = [index for index, program in enumerate(own) if program.tests]
-    found = dict(
-        zip(known, _verdicts([own[index] for index in known], "programs, the data's own", limits), strict=True)
-    )
+    programs = [own[index] for index in known] + [_doing_nothing(own[index]) for index in known]
+    verdicts = _verdicts(programs, "programs, the data's own", limits)
+    pairs = zip(known, verdicts[: len(known)], verdicts[len(known) :], strict=True)
+    found = {
+        index: replace(verdict, kind="ran", detail=SAYS_NOTHING) if verdict.passed and nothing.passed else verdict
+        for index, verdict, nothing in pairs
+    }
     return [found.get(index) for index in range(len(rows))]
 
 
 def tested_rows(references: Sequence[Verdict | None]) -> list[int]:
-    """Rows whose tests say something here: their own solution passes them."""
+    """Rows whose tests say something here: their own solution passes them, and not just anything."""
     return [index for index, verdict in enumerate(references) if verdict is not None and verdict.passed]
 
 
@@ -81,7 +89,7 @@ def execute(
     """Run every side's answer to each row.
 
     An answer meets the row's tests only if the row's own solution passes them here: a test that nothing can pass, since
-    it needs a package or the network, says nothing about a model.
+    it needs a package or the network, says nothing about a model; nor does one that anything passes.
 
     Args:
         rows: as :func:`references_of` takes them.
@@ -132,6 +140,16 @@ def _own_programs(rows: Dataset) -> list[Program]:
         Program(solution, tuple(f"{setup}\n{test}" if setup else test for test in tests), solution, preamble)
         for solution, tests, setup, preamble in parts
     ]
+
+
+def _doing_nothing(program: Program) -> Program:
+    """The solution's functions by name, without what they do."""
+    try:
+        body = ast.parse(program.code).body
+    except SyntaxError:  # such a solution passes nothing either
+        body = []
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return replace(program, code="\n".join(f"def {name}(*_, **__): pass" for name in names))
 
 
 def _verdicts(programs: Sequence[Program], work: str, limits: Limits) -> list[Verdict]:

@@ -183,8 +183,8 @@ def _untested(of: str, verdicts: Verdicts) -> Section:
     more = f"; the first {SHOWN_UNTESTED}" if len(verdicts.untested) > SHOWN_UNTESTED else ""
     return Section(
         f"Tests that say nothing here, {of}",
-        text=f"{len(verdicts.untested):,} rows whose own solution fails their tests in the sandbox, so that their "
-        f"answers are run but not tested{more}.",
+        text=f"{len(verdicts.untested):,} rows whose own solution fails their tests in the sandbox, or just anything "
+        f"passes them, so that their answers are run but not tested{more}.",
         table=Table(["row", "its own solution"], [list(row) for row in verdicts.untested[:SHOWN_UNTESTED]], ["row"]),
     )
 

@@ -63,7 +63,8 @@ class Sample(BaseModel):
 class Verdicts(BaseModel):
     """What became of the programs that ran in the sandbox.
 
-    ``untested`` has the rows whose own solution fails their tests here, so that they say nothing about a model.
+    ``untested`` has the rows whose own solution fails their tests here, or whose tests anything passes: they say
+    nothing about a model.
     """
 
     isolated: bool

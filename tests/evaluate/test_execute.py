@@ -52,6 +52,19 @@ def test_only_tests_that_the_own_solution_passes_count(limits: Limits) -> None:
     assert found.isolated
 
 
+@pytest.mark.parametrize(
+    "test", [">>> add(1, 2)  # doctest: +SKIP\n4\n", ">>> total = add(1, 2)\n", "add(1, 2)", "True"]
+)
+def test_tests_that_anything_passes_do_not_count(test: str, limits: Limits) -> None:
+    rows = Dataset.from_dict({"completion": [ADD], "tests": [[test]], "preamble": [""]})
+    references = references_of(rows, limits)
+    found = execute(rows, [[ADD]], references, limits)
+    assert found.tested == []
+    assert references[0] is not None
+    assert (references[0].kind, references[0].detail) == ("ran", "a function that does nothing passes them too")
+    assert found.sides[0][0].kind == "ran"
+
+
 def test_the_set_up_of_a_set_stands_before_its_tests(limits: Limits) -> None:
     """As MBPP's test_setup_code; the answer's process does not see it."""
     rows = Dataset.from_dict(
@@ -123,7 +136,8 @@ def test_the_program_in_an_answer(text: str, code: str) -> None:
 def report(tiny_run: TinyRun, limits: Limits) -> EvaluationReport:
     """Of rows that carry tests which their own solutions pass."""
     rows = tiny_run.examples["test"].select(range(4))
-    tests = [[f"x = {number}"] for number in range(3)] + [["assert False"]]
+    names = [code.removeprefix("def ").partition("(")[0] for code in rows["completion"]]
+    tests = [[f"assert {name}(1) == 1 + {name.rpartition('_')[2]}"] for name in names[:3]] + [["assert False"]]
     rows = rows.remove_columns("tests").add_column("tests", tests)
     parameters = EvaluationParameters(max_prompts=4, max_new_tokens=24)
     return evaluate_adapter(rows, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, parameters)

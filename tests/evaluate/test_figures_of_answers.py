@@ -114,7 +114,8 @@ def test_sampled_answers_meet_the_tests_that_count(tiny_run: TinyRun, tmp_path: 
     """One row's own solution fails its test, so three prompts count; greedy answers stay what they are without."""
     sandbox = SandboxParameters(accept_risk=True)
     rows = tiny_run.examples["test"].select(range(4))
-    own = [f"assert callable({row['completion'].split('(')[0].removeprefix('def ')})" for row in rows]
+    names = [row["completion"].partition("(")[0].removeprefix("def ") for row in rows]
+    own = [f"assert {name}(1) == 1 + {name.rpartition('_')[2]}" for name in names]
     tests = [own[0], own[1], "assert False", own[3]]
     rows = rows.remove_columns("tests").add_column("tests", [[test] for test in tests])
     sampling = SamplingParameters(answers=3, temperature=1.5, top_p=0.9, pass_at=(1, 3))
@@ -129,8 +130,8 @@ def test_sampled_answers_meet_the_tests_that_count(tiny_run: TinyRun, tmp_path: 
     assert resumed.decisive_json() == report.decisive_json(), "the other samples are drawn as they were"
     assert report.verdicts is not None
     assert report.verdicts.tested == 3
-    names = [figure.name for figure in report.figures]
-    assert names == [*(figure.name for figure in greedy.figures), "pass@1 (sampled)", "pass@3 (sampled)"]
+    figures = [figure.name for figure in report.figures]
+    assert figures == [*(figure.name for figure in greedy.figures), "pass@1 (sampled)", "pass@3 (sampled)"]
     assert report.figures[:-2] == greedy.figures, "the greedy answers are what they were"
     assert report.samples == greedy.samples
     assert "3 answers to each prompt whose tests count, at temperature 1.5 and top-p 0.9" in report.html()
