@@ -177,6 +177,15 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(
     assert ran(workplace.run(**changes)) == {"resolve"} | expected
 
 
+def test_a_model_whose_card_alone_differs_shares_its_weights(
+    first_run: PipelineRunResponse, workplace: Workplace
+) -> None:
+    run = workplace.run(evaluation={"max_new_tokens": 12})
+    one, two = (Path(each.steps["merge"].outputs["merged_model"][0].uri) / "files" for each in (first_run, run))
+    assert (one / "README.md").read_text() != (two / "README.md").read_text()
+    assert (one / "model.safetensors").samefile(two / "model.safetensors")
+
+
 def test_worse_is_not_promoted(first_run: PipelineRunResponse, workplace: Workplace) -> None:
     staged = Client().get_model_version("tiny", "staging").number
     run = workplace.run(promotion={"min_loss_gain": 5.0})
