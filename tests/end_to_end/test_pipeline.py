@@ -1,6 +1,7 @@
 """The whole pipeline, for real: ZenML's client and store, 4-bit layers, training, merging, promotion."""
 
 import pickletools
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +33,12 @@ def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse)
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
-        assert artifact.visualizations, artifact.name
+        pages = [Path(page.uri).read_text() for page in artifact.visualizations or () if page.type == "html"]
+        assert pages, artifact.name
+        for page in pages:
+            assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//|url\([\"']?(https?:)?//|@import", page), (
+                artifact.name
+            )
 
 
 def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run: PipelineRunResponse) -> None:
