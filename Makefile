@@ -7,6 +7,9 @@ CONFIG ?= configs/quickstart.yaml
 
 export ZENML_ANALYTICS_OPT_IN ?= false
 export ZENML_AUTO_OPEN_DASHBOARD ?= false
+LOCAL := http://127.0.0.1:*  # twice where keywords stand between: ZenML strips quotes from the ends of a value
+LOCAL := $(strip $(LOCAL))
+export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .PHONY: help quickstart check install dashboard stop-dashboard test bench bench-gpu lint format types clean
@@ -42,13 +45,14 @@ stop-dashboard:  ## stop it
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
 
-bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox and the merge, side by side with others
+bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms
 	@$(RUN) python -W ignore -m tests.benchmarks.format_room
 	@$(RUN) python -W ignore -m tests.benchmarks.cpu_training
 	@$(RUN) python -W ignore -m tests.benchmarks.generation
 	@$(RUN) python -W ignore -m tests.benchmarks.sandbox
 	@$(RUN) python -W ignore -m tests.benchmarks.merge_room
+	@$(RUN) python -W ignore -m tests.benchmarks.disk
 
 bench-gpu: install  ## on a GPU: our training plans and plain TRL side by side on a random Llama-2-7B
 	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --sides "$$(cat tests/benchmarks/gpu_sides.txt)" --output docs/gpu_training.json

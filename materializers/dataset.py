@@ -14,6 +14,7 @@ from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import download, local_path, saving
+from materializers.shared import share_equal_files
 from steps.page import Page, Section, Table, Tile, render
 
 BATCH_ROWS = 1000
@@ -39,6 +40,9 @@ class _ArrowMaterializer(BaseMaterializer):
                     digests[name] = _write(dataset, stream)
             with self.artifact_store.open(os.path.join(self.uri, SPLITS), "w") as stream:
                 json.dump(digests, stream, indent=1)
+            folder = local_path(self.uri, self.artifact_store)
+            if folder is not None:
+                share_equal_files(folder, SPLITS, "{}.arrow")
 
     def _load_splits(self) -> dict[str, Dataset]:
         folder = local_path(self.uri, self.artifact_store)

@@ -13,6 +13,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import download, local_path, saving, upload
 from materializers.record import record_directory
+from materializers.shared import share_equal_files
 from steps.artifacts import Directory
 from steps.errors import ModelError
 from steps.files import hashes
@@ -27,8 +28,8 @@ PAGE = "page.html"
 class DirectoryMaterializer(BaseMaterializer):
     """Keeps the directory as it is under ``files/``, with every file's SHA-256 in ``manifest.json``.
 
-    Saving moves the step's directory into a local store. Loading checks the hashes and gives the stored folder in
-    place; from a remote store the files are downloaded first.
+    Saving moves the step's directory into a local store, where equal files are one. Loading checks the hashes and gives
+    the stored folder in place; from a remote store the files are downloaded first.
     """
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Directory,)
@@ -46,6 +47,8 @@ class DirectoryMaterializer(BaseMaterializer):
                     shutil.move(data.path, folder / FILES)
                 with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "w") as stream:
                     json.dump(manifest, stream, indent=1)
+                if folder is not None:
+                    share_equal_files(folder, MANIFEST, f"{FILES}/{{}}")
         finally:
             shutil.rmtree(data.path, ignore_errors=True)
         data.when_stored()

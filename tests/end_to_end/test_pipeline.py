@@ -1,6 +1,7 @@
 """The whole pipeline, for real: ZenML's client and store, 4-bit layers, training, merging, promotion."""
 
 import pickletools
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +33,12 @@ def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse)
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
-        assert artifact.visualizations, artifact.name
+        pages = [Path(page.uri).read_text() for page in artifact.visualizations or () if page.type == "html"]
+        assert pages, artifact.name
+        for page in pages:
+            assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//|url\([\"']?(https?:)?//|@import", page), (
+                artifact.name
+            )
 
 
 def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run: PipelineRunResponse) -> None:
@@ -175,6 +181,15 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(
     first_run: PipelineRunResponse, workplace: Workplace, changes: dict[str, dict[str, Any]], expected: set[str]
 ) -> None:
     assert ran(workplace.run(**changes)) == {"resolve"} | expected
+
+
+def test_a_model_whose_card_alone_differs_shares_its_weights(
+    first_run: PipelineRunResponse, workplace: Workplace
+) -> None:
+    run = workplace.run(evaluation={"max_new_tokens": 12})
+    one, two = (Path(each.steps["merge"].outputs["merged_model"][0].uri) / "files" for each in (first_run, run))
+    assert (one / "README.md").read_text() != (two / "README.md").read_text()
+    assert (one / "model.safetensors").samefile(two / "model.safetensors")
 
 
 def test_worse_is_not_promoted(first_run: PipelineRunResponse, workplace: Workplace) -> None:
