@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from zenml.utils.pagination_utils import depaginate
 
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import DirectoryMaterializer
+from materializers.local import local_path
 from steps.errors import ModelError
 
 LARGE = {kind.__name__ for kind in (DatasetMaterializer, DatasetDictMaterializer, DirectoryMaterializer)}
@@ -103,10 +106,24 @@ def shown(doomed: list[Unneeded]) -> str:
     for one in sorted(doomed, key=lambda one: one.artifact.created):
         names = ", ".join(f"{version.model.name}:{version.number}" for version in one.versions) or "half removed"
         table.add_row(names, one.artifact.artifact.name, size(one.bytes))
-    table.add_row("", "together", size(sum(one.bytes for one in doomed)))
+    table.add_row("", "together, on the disk", size(freed_bytes(doomed)))
     text = io.StringIO()
     Console(file=text, width=100, highlight=False, markup=False, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def freed_bytes(doomed: list[Unneeded]) -> int:
+    """What the disk gets back: of a local store, files whose every name goes, since equal ones are one file there."""
+    store = Client().active_stack.artifact_store
+    folders = [local_path(one.artifact.uri, store) for one in doomed]
+    names: Counter[int] = Counter()
+    files: dict[int, os.stat_result] = {}
+    for path in (path for folder in folders if folder for path in folder.rglob("*") if path.is_file()):
+        about = path.stat()
+        names[about.st_ino] += 1
+        files[about.st_ino] = about
+    local = sum(about.st_size for number, about in files.items() if names[number] == about.st_nlink)
+    return local + sum(one.bytes for one, folder in zip(doomed, folders, strict=True) if folder is None)
 
 
 def size(count: int) -> str:

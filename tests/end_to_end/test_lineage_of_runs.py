@@ -11,7 +11,7 @@ from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from pipelines.cli import main
-from pipelines.prune import remove, unneeded
+from pipelines.prune import freed_bytes, remove, unneeded
 from tests.end_to_end.conftest import Workplace, ran
 
 
@@ -119,6 +119,7 @@ def test_prune_removes_what_no_kept_version_needs(
     assert adapter.is_dir()
 
     doomed = unneeded(1, "prunable")
+    freed, before = freed_bytes(doomed), on_disk(adapter.parents[4])
     with monkeypatch.context() as patch:
         patch.setattr(os, "rmdir", _killed)  # in the middle of the first folder
         patch.setattr(shutil, "rmtree", _killed)
@@ -131,6 +132,7 @@ def test_prune_removes_what_no_kept_version_needs(
     assert not adapter.exists()
     assert not merged.exists()
     assert unneeded(1, "prunable") == []
+    assert before - on_disk(adapter.parents[4]) == freed > 0
     for run in (first_run, staged, new):
         assert qlora("lineage", run.name).exit_code == 0
         assert folder_of(run, "train", "adapter").is_dir()
@@ -141,6 +143,12 @@ def test_prune_removes_what_no_kept_version_needs(
     again = prunable.run(training={"seed": 31}, promotion=kept_back)
     assert {"train", "merge"} <= ran(again), "nothing comes from the cache whose files are gone"
     assert "quantize" not in ran(again), "what other versions need is still there"
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes of its files, those that have several names once."""
+    found = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum({about.st_ino: about.st_size for about in found}.values())
 
 
 def _killed(*_: object, **__: object) -> None:
