@@ -2,6 +2,7 @@
 
 import multiprocessing
 from multiprocessing.synchronize import Barrier
+from typing import Any
 
 import pytest
 from zenml.client import Client
@@ -34,8 +35,8 @@ def test_the_former_one_is_archived_and_the_way_back_is_known(monkeypatch: pytes
     for version in (one, two, three, one, four):
         assert promote(anew(version), PRODUCTION, "a run")
     assert stages("promoted") == {1: "archived", 2: "archived", 3: "archived", 4: "production"}
-    assert anew(four).run_metadata[PRODUCTION]["before"] == [1, 3, 2, 1]
-    assert anew(four).run_metadata[PRODUCTION]["by"] == "a run"
+    told: Any = anew(four).run_metadata[PRODUCTION]
+    assert (told["before"], told["by"], told["reason"]) == ([1, 3, 2, 1], "a run", "")
     ways = []
     for _ in range(3):
         present, restored = roll_back("promoted")
