@@ -187,6 +187,46 @@ def runs(model: str | None, count: int) -> None:
 
 
 @main.command()
+@click.argument("name", metavar="MODEL:VERSION")
+@click.option("--stage", default="production", show_default=True, type=click.Choice(["production", "staging"]))
+@click.option("--force", "reason", metavar="REASON", help="Promote it against the gate's decision; the reason is kept.")
+def promote(name: str, stage: str, reason: str | None) -> None:
+    """Give a version a stage, if the gate let it pass; the one that has it is archived.
+
+    MODEL:VERSION is such as quickstart:3 or quickstart:staging. Rolled back with: qlora rollback
+    """
+    quiet_console()
+    from pipelines.promotion import promote_by_hand
+    from pipelines.strict import plain_errors
+    from steps.errors import ModelError
+
+    with plain_errors():
+        model, colon, version = name.rpartition(":")
+        if not colon:
+            raise ModelError(f"{name}: not MODEL:VERSION, such as {name}:3 or {name}:staging")
+        if reason is not None and not reason.strip():
+            raise ModelError("--force needs a reason: it is kept with the version")
+        promoted = promote_by_hand(model, version, stage, reason)
+        click.echo(f"{model}:{promoted.number} is in {stage}")
+
+
+@main.command()
+@click.argument("model", required=False)
+def rollback(model: str | None) -> None:
+    """Put the version back into production that was there before; the present one is archived.
+
+    By default of the only MODEL that has a version in production.
+    """
+    quiet_console()
+    from pipelines.promotion import roll_back
+    from pipelines.strict import plain_errors
+
+    with plain_errors():
+        present, restored = roll_back(model)
+        click.echo(f"{restored.model.name}:{restored.number} is in production again; {present.number} is archived")
+
+
+@main.command()
 @click.option("--keep", default=3, show_default=True, type=click.IntRange(min=1), help="Newest versions to keep.")
 @click.option("--model", help="Only versions of this ZenML model go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -24,7 +24,7 @@ from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, 
 from steps.errors import ConfigError
 from steps.evaluate.params import EvaluationParameters
 from steps.parameters import Parameters
-from steps.promote.params import PromotionParameters
+from steps.promote.params import PASS_AT, PromotionParameters
 from steps.quantize.params import QuantizationParameters
 from steps.split.params import SplitParameters
 from steps.train.params import FOLLOWS_VALIDATION, TrainingParameters
@@ -306,6 +306,20 @@ def _reference_text_exists(parameters: Mapping[str, Parameters]) -> Iterator[Pro
         )
 
 
+def _figures_are_measured(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
+    evaluation, promotion = parameters.get("evaluation"), parameters.get("promotion")
+    if not (isinstance(evaluation, EvaluationParameters) and isinstance(promotion, PromotionParameters)):
+        return
+    drawn = evaluation.sampling.pass_at if evaluation.sampling else ()
+    for name, key in promotion.figures.items():
+        place = ("parameters", "promotion", *key)
+        pass_at = PASS_AT.fullmatch(name)
+        if pass_at and int(pass_at[1]) not in drawn:
+            yield Problem(place, f"{name} is not measured; add {pass_at[1]} to evaluation.sampling.pass_at")
+        if name in ("runs", "passes its tests") and evaluation.sandbox.execute == "never":
+            yield Problem(place, f"{name!r} is not measured, since evaluation.sandbox.execute is never; change either")
+
+
 RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _validation_rows_exist,
     _one_interval,
@@ -313,5 +327,6 @@ RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _test_rows_exist,
     _micro_batch_divides,
     _reference_text_exists,
+    _figures_are_measured,
 )
 """What one room's parameters mean for another's; each looks only at parameters valid by themselves."""

@@ -24,7 +24,7 @@ def data(
     **_: Any,
 ) -> None:
     """Read, check and divide the rows; a fine-tuning with the same configuration finds these steps in the cache."""
-    data_lock, _, tokenizer_lock, evaluation_lock, _, previous_rows, _ = resolve(
+    data_lock, _, tokenizer_lock, evaluation_lock, _, previous_rows, _, _ = resolve(
         data, base_model, splits.contamination.against, benchmarks=(), reference_text=None, tasks={}
     )
     raw_rows, _, ingest_report = ingest(data, data_lock, previous_rows)

@@ -44,7 +44,7 @@ def finetune(
     exports: ExportParameters = ExportParameters(),
 ) -> None:
     """Instruction -> code rows and a base language model in; a verified, promoted, servable model out."""
-    data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, _ = resolve(
+    data_lock, model_lock, tokenizer_lock, evaluation_lock, benchmark_lock, previous_rows, production_lock, _ = resolve(
         data,
         base_model,
         splits.contamination.against,
@@ -62,7 +62,8 @@ def finetune(
     )
     adapter, training_report = train_there(blocks, quantized_model, tokenizer, training)
     evaluate_there = evaluate.with_options(extra={"checkpoints": checkpoints.model_dump()})  # answers lie beside them
-    evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, benchmark_lock, evaluation)
+    locks = (benchmark_lock, production_lock)
+    evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, *locks, evaluation)
     known = (data_lock, ingest_report, format_report, training_report, evaluation_report)  # for its card
     merged_model, merge_report = merge(model_lock, quantized_model, adapter, tokenizer, examples, *known, merging)
     promotion_decision, _ = promote(evaluation_report, merge_report, promotion)

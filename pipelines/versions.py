@@ -46,7 +46,7 @@ def model_version(model: str, version: str) -> ModelVersionResponse:
         has = _listed([f"{one.number}{f' ({one.stage})' if one.stage else ''}" for one in versions])
         raise ModelError(
             f"model {model} has no version {version!r}; it has {has}; a stage is given by promotion, or by: "
-            f"zenml model version update {model} NUMBER -s production"
+            f"qlora promote {model}:NUMBER"
         ) from None
 
 
@@ -66,7 +66,7 @@ def version_in_stage(stage: str, model: str | None) -> ModelVersionResponse:
         has = (
             f"several models have one: {_listed(sorted(names))}; name the run's configuration with -c"
             if names
-            else ("no model has one; promote a version with: zenml model version update MODEL NUMBER -s " + stage)
+            else f"no model has one; promote a version with: qlora promote MODEL:NUMBER --stage {stage}"
         )
         raise ModelError(f"--model {stage}: {has}")
     return model_version(names[0], stage)

@@ -1,4 +1,4 @@
-"""Base and tuned on the same prompts, in one process: first without, then with the adapter."""
+"""Base and tuned on the same prompts, in one process: first without, then with the adapter; then production."""
 
 import time
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from steps.evaluate.inference import Side
 from steps.evaluate.kept import AnswerFile, KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.production import Candidate, Production, against_production
 from steps.evaluate.report import EvaluationReport, NoiseFloor, ValidationLosses
 from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sets import read_set
@@ -62,8 +63,9 @@ def evaluate_adapter(
     kept: KeptAnswers | None = None,
     benchmarks: BenchmarkLock | None = None,
     validation: Dataset | None = None,
+    production: Production | None = None,
 ) -> EvaluationReport:
-    """Compare the 4-bit base model with and without the adapter.
+    """Compare the 4-bit base model with and without the adapter, and the latter with what is in production.
 
     Args:
         test: rows that were not trained on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
@@ -75,13 +77,12 @@ def evaluate_adapter(
         benchmarks: the files of ``evaluation.sets``, in their order, and of the reference text, which is measured
             if it is there.
         validation: rows that training chose its checkpoint by, for their losses; by default none.
+        production: the version that is in production, asked about the test rows alone; by default none is.
 
     Raises:
         DataError: there is no test row, or a set, the reference text or a task cannot be read.
         DeviceError: generated code cannot be isolated here.
     """
-    from peft import PeftModel
-
     if not len(test):
         raise DataError(
             "the test split has no row that fits parameters.prompt.max_length; "
@@ -93,13 +94,33 @@ def evaluate_adapter(
     tokenizer = load_tokenizer(tokenizer_folder)
     examination = _examination(test, validation, evaluation, benchmarks, tokenizer, limits)
     base = load_quantized(model_folder, device)
-    # The base comes before the adapter is there: switched off, it would leave the biases that it trained.
-    before = _examined(base, "base", examination, tokenizer, evaluation, kept)
-    again = ask_again(base, examination.questions[0], tokenizer, evaluation) if evaluation.noise_rows else None
-    tuned = PeftModel.from_pretrained(base, str(adapter_folder))
-    after = _examined(tuned, "tuned", examination, tokenizer, evaluation, kept)
+    before, again, after = _base_and_tuned(base, adapter_folder, examination, tokenizer, evaluation, kept)
+    del base  # production's has its place
     report = _report(examination, before, after, again, evaluation, limits, benchmarks)
-    return report.model_copy(update={"device": device.reason, "seconds": time.monotonic() - start})
+    found: dict[str, object] = {}
+    if production is not None:
+        candidate = Candidate(examination.questions[0], after.made[0], report.figures)
+        file = kept.production if kept else None
+        found["production"] = against_production(production, candidate, evaluation, limits, device, file)
+    return report.model_copy(update={**found, "device": device.reason, "seconds": time.monotonic() - start})
+
+
+def _base_and_tuned(
+    base: "PreTrainedModel",
+    adapter_folder: Path,
+    asked: Examination,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: EvaluationParameters,
+    kept: KeptAnswers | None,
+) -> tuple[Found, Made | None, Found]:
+    """What the base made of it, some of it made again, and what the tuned model made of it."""
+    from peft import PeftModel
+
+    # The base comes before the adapter is there: switched off, it would leave the biases that it trained.
+    before = _examined(base, "base", asked, tokenizer, evaluation, kept)
+    again = ask_again(base, asked.questions[0], tokenizer, evaluation) if evaluation.noise_rows else None
+    tuned = PeftModel.from_pretrained(base, str(adapter_folder))
+    return before, again, _examined(tuned, "tuned", asked, tokenizer, evaluation, kept)
 
 
 def _examination(

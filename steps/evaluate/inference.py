@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-Side = Literal["base", "tuned", "base again"]
+Side = Literal["base", "tuned", "base again", "production"]
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""Answers on disk: a killed evaluation goes on from them, and the base model's serve every run that asks the same.
+"""Answers on disk: a killed evaluation goes on from them, and the base model's and production's serve every run
+that asks the same.
 
 A file for each side of an evaluation, named after everything that decides its answers but the prompts; its lines are
 JSON, one answer each under the hash of its prompt's tokens and of how it was sampled, where it was. The tuned model's
-file goes when the evaluation's report is stored. The base model's stays as a cache. When a file is opened, the folder's
-least recently used ones go until :data:`LIMIT_BYTES` are left: so do those of evaluations that were killed and never
-run again.
+file goes when the evaluation's report is stored. The base model's and production's stay as a cache. When a file is
+opened, the folder's least recently used ones go until :data:`LIMIT_BYTES` are left: so do those of evaluations that
+were killed and never run again.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import Self
 from steps.errors import DeviceError
 from steps.evaluate import generate
 from steps.evaluate.generate import Answer
+from steps.evaluate.inference import Side
 from steps.evaluate.sampling import Draw
 from steps.files import hashes
 from steps.fingerprint import fingerprint
@@ -88,10 +90,11 @@ class AnswerFile:
 
 @dataclass(frozen=True)
 class KeptAnswers:
-    """Where the answers of both sides of one evaluation lie."""
+    """Where the answers of each side of one evaluation lie."""
 
     base: Path
     tuned: Path
+    production: Path | None = None
 
     def forget_tuned(self) -> None:
         """Remove what nobody will ask for again once the report is stored."""
@@ -99,7 +102,12 @@ class KeptAnswers:
 
 
 def kept_answers(
-    folder: str | None, model_folder: Path, adapter_folder: Path, tokenizer_folder: Path, max_new_tokens: int
+    folder: str | None,
+    model_folder: Path,
+    adapter_folder: Path,
+    tokenizer_folder: Path,
+    max_new_tokens: int,
+    production: tuple[Path, Path, Path] | None = None,
 ) -> KeptAnswers:
     """The files of exactly this work: other weights, tokenizer, decoding, precision, code or libraries have their own.
 
@@ -112,15 +120,23 @@ def kept_answers(
         adapter_folder: the adapter, of the tuned side alone.
         tokenizer_folder: the tokenizer.
         max_new_tokens: tokens after which an answer is cut.
+        production: the same three folders of the version in production, if its model is asked too.
     """
     from platformdirs import user_cache_path
 
     root = Path(folder) if folder else user_cache_path("qlora-pipeline")
     device = describe_device()
     code = fingerprint(str(generate.__file__), *LIBRARIES)
-    shared = [_files(model_folder), _files(tokenizer_folder), max_new_tokens, device.kind, device.precision, code]
-    base, tuned = _digest(shared), _digest([*shared, _files(adapter_folder)])
-    return KeptAnswers(root / "evaluations" / f"base-{base}.jsonl", root / "evaluations" / f"tuned-{tuned}.jsonl")
+
+    def file(side: Side, model: Path, tokenizer: Path, *adapter: Path) -> Path:
+        shared = [_files(model), _files(tokenizer), max_new_tokens, device.kind, device.precision, code]
+        return root / "evaluations" / f"{side}-{_digest([*shared, *map(_files, adapter)])}.jsonl"
+
+    return KeptAnswers(
+        base=file("base", model_folder, tokenizer_folder),
+        tuned=file("tuned", model_folder, tokenizer_folder, adapter_folder),
+        production=file("production", production[0], production[2], production[1]) if production else None,
+    )
 
 
 def forget_oldest(folder: Path, limit: int, but: Path) -> None:

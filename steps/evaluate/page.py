@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from steps.evaluate.gallery import described, gallery, spread
-from steps.evaluate.report import EvaluationReport, Figure, Sample, ValidationLosses, Verdicts
+from steps.evaluate.report import EvaluationReport, Figure, ProductionReport, Sample, ValidationLosses, Verdicts
 from steps.page import Page, Section, Table, Tile, Tone
 
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "lower": "plain", "higher": "plain", "undecided": "plain"}
@@ -31,6 +31,7 @@ def draw(report: EvaluationReport) -> Page:
         ],
         sections=[
             Section("Figures", text=_about_figures(report), table=_table(report.figures, report.confidence)),
+            *(_production(report.production, report.confidence) if report.production else []),
             *(_validation(report.validation, report.confidence) if report.validation else []),
             *(
                 Section(f"Set {one.name}: {len(one.samples)} problems", table=_table(one.figures, report.confidence))
@@ -83,6 +84,19 @@ def _validation(losses: ValidationLosses, confidence: float) -> list[Section]:
     return [Section("Validation rows", text=about, table=_table(losses.figures, confidence))]
 
 
+def _production(production: ProductionReport, confidence: float) -> list[Section]:
+    title = f"Candidate against production, version {production.version}"
+    if production.same:
+        return [Section(title, text="The adapter in production is this very one: there is nothing to measure.")]
+    if production.why_not:
+        return [Section(title, text=f"Not measured: {production.why_not}")]
+    about = (
+        "The same test rows, asked with the prompt template of the version in production. Its loss is per token "
+        "of the candidate's tokenizer, so that the two compare. Noise is the base's."
+    )
+    return [Section(title, text=about, table=_table(production.figures, confidence, ("production", "candidate")))]
+
+
 def _guards(report: EvaluationReport) -> list[Section]:
     """What the tuning cost elsewhere: the reference text, and tasks of lm-eval."""
     sections = [
@@ -103,8 +117,8 @@ def _guards(report: EvaluationReport) -> list[Section]:
     return [Section("Forgetting", text=text, table=table), *sections]
 
 
-def _table(figures: list[Figure], confidence: float) -> Table:
-    columns = ["figure", "base", "tuned", "difference", f"{confidence:.0%} interval", "verdict"]
+def _table(figures: list[Figure], confidence: float, names: tuple[str, str] = ("base", "tuned")) -> Table:
+    columns = ["figure", *names, "difference", f"{confidence:.0%} interval", "verdict"]
     rows = [_row(figure) for figure in figures]
     if any(figure.noise is not None for figure in figures):
         columns.insert(-1, "noise")

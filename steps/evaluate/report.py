@@ -112,6 +112,18 @@ class ValidationLosses(BaseModel):
     tokens: int
 
 
+class ProductionReport(BaseModel):
+    """The candidate against the version that was in production; in the figures that one stands as the base.
+
+    There are none where its model was not asked: ``same``, because its adapter is the candidate's, or ``why_not``.
+    """
+
+    version: int
+    figures: list[Figure] = []
+    same: bool = False
+    why_not: str = ""
+
+
 class NoiseFloor(BaseModel):
     """What the base was asked again for the figures' noise, in the opposite order."""
 
@@ -140,6 +152,7 @@ class EvaluationReport(Report):
     validation: ValidationLosses | None = None
     noise: NoiseFloor | None = None
     sampling: SamplingParameters | None = None
+    production: ProductionReport | None = None
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
@@ -156,7 +169,7 @@ class EvaluationReport(Report):
         return own | {f"{of}{separator}{figure.name}": figure for of, figures in others for figure in figures}
 
     def metadata(self) -> dict[str, str | int | float | bool]:
-        """Every figure of base and tuned, those of other rows under their names, and whether code was isolated."""
+        """Every figure of base, tuned and production, those of other rows by their names; whether code was isolated."""
         values: dict[str, str | int | float | bool] = {}
         if self.verdicts is not None:
             values["isolated"] = self.verdicts.isolated
@@ -164,6 +177,11 @@ class EvaluationReport(Report):
             for model, value in (("base", figure.base), ("tuned", figure.tuned)):
                 if math.isfinite(value):
                     values[f"{model}_{name.replace(' ', '_')}"] = round(value, 4)
+        if self.production is not None:
+            values["production_version"] = self.production.version
+            for figure in self.production.figures:
+                if math.isfinite(figure.base):
+                    values[f"production_{figure.name.replace(' ', '_')}"] = round(figure.base, 4)
         return values
 
     def decisive_json(self) -> str:

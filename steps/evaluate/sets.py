@@ -1,6 +1,6 @@
 """Evaluation sets as rows: the run's own template renders their problems, their tests come along unrun."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,18 +128,10 @@ def _texts(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
 
 
 def _rows(problems: list[Problem], name: str, tokenizer: "PreTrainedTokenizerBase") -> Iterator[dict[str, object]]:
-    starts, continues = encoder(tokenizer), continuation_encoder(tokenizer)
-    before, after = _around_answer(tokenizer)
-
-    def ids(text: str) -> list[int]:
-        found: list[int] = continues.encode(text, add_special_tokens=False).ids if text else []
-        return found
-
+    render = renderer(tokenizer)
     for one in problems:
-        prompt = _prompt(tokenizer, one)
-        given = f"{before}{one.prefix}" if one.prefix else ""
-        rest = f"{before}{one.reference}{after}".removeprefix(given)
         yield {
+            **render(one),
             "row_id": one.task_id,
             "source": name,
             "license": "",
@@ -147,13 +139,35 @@ def _rows(problems: list[Problem], name: str, tokenizer: "PreTrainedTokenizerBas
             "completion": one.reference,
             "tests": list(one.tests),
             "preamble": "",
-            "prompt": f"{prompt}{given}",
-            "prompt_ids": starts.encode(prompt, add_special_tokens=False).ids + ids(given),
-            "completion_ids": [*ids(rest), tokenizer.eos_token_id],
             "prefix": one.prefix,
             "test_setup": one.test_setup,
             "entry_point": one.entry_point,
         }
+
+
+def renderer(tokenizer: "PreTrainedTokenizerBase") -> Callable[[Problem], dict[str, object]]:
+    """Gives a problem's ``prompt``, ``prompt_ids`` and ``completion_ids`` as the tokenizer's chat template has them.
+
+    It raises :class:`DataError` where the template refuses the problem.
+    """
+    starts, continues = encoder(tokenizer), continuation_encoder(tokenizer)
+    before, after = _around_answer(tokenizer)
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = continues.encode(text, add_special_tokens=False).ids if text else []
+        return found
+
+    def render(one: Problem) -> dict[str, object]:
+        prompt = _prompt(tokenizer, one)
+        given = f"{before}{one.prefix}" if one.prefix else ""
+        rest = f"{before}{one.reference}{after}".removeprefix(given)
+        return {
+            "prompt": f"{prompt}{given}",
+            "prompt_ids": starts.encode(prompt, add_special_tokens=False).ids + ids(given),
+            "completion_ids": [*ids(rest), tokenizer.eos_token_id],
+        }
+
+    return render
 
 
 def _prompt(tokenizer: "PreTrainedTokenizerBase", one: Problem) -> str:

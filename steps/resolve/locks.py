@@ -66,6 +66,27 @@ class TokenizerLock(Report):
         return self.model_dump_json(include={"files"})
 
 
+class StoredArtifact(Report):
+    """An artifact of the ZenML store; both are '' where the version no longer has it."""
+
+    id: str = ""
+    content_hash: str = ""
+
+
+class ProductionLock(Report):
+    """The version that is in production when a run starts; ``version`` is 0 and all else empty where none is.
+
+    No step runs again because of it: one that runs anyway measures against it.
+    """
+
+    model: str = ""
+    version: int = 0
+    id: str = ""
+    adapter: StoredArtifact = Field(default_factory=StoredArtifact)
+    quantized_model: StoredArtifact = Field(default_factory=StoredArtifact)
+    tokenizer: StoredArtifact = Field(default_factory=StoredArtifact)
+
+
 class Environment(Report):
     """Code, library versions and hardware of the run: recorded, never a reason to run a step again."""
 

@@ -5,10 +5,20 @@ from typing import Annotated
 from datasets import Dataset
 from zenml import get_step_context, step
 from zenml.client import Client
+from zenml.enums import ModelStages
+from zenml.models import ModelVersionResponse
 
 from materializers.dataset import DatasetMaterializer
 from materializers.report import ReportMaterializer
-from steps.resolve.locks import BenchmarkLock, DataLock, Environment, ModelLock, TokenizerLock
+from steps.resolve.locks import (
+    BenchmarkLock,
+    DataLock,
+    Environment,
+    ModelLock,
+    ProductionLock,
+    StoredArtifact,
+    TokenizerLock,
+)
 from steps.resolve.params import BaseModelParameters, DataParameters
 from steps.rows import PREVIOUS_FEATURES, table_of
 
@@ -21,6 +31,7 @@ from steps.rows import PREVIOUS_FEATURES, table_of
         "evaluation_lock": ReportMaterializer,
         "benchmark_lock": ReportMaterializer,
         "previous_rows": DatasetMaterializer,
+        "production_lock": ReportMaterializer,
         "environment": ReportMaterializer,
     },
     enable_cache=False,
@@ -39,6 +50,7 @@ def resolve(
     Annotated[DataLock, "evaluation_lock"],
     Annotated[BenchmarkLock, "benchmark_lock"],
     Annotated[Dataset, "previous_rows"],
+    Annotated[ProductionLock, "production_lock"],
     Annotated[Environment, "environment"],
 ]:
     """Pin data, models and evaluation sets to one exact state, and record code, versions and hardware."""
@@ -52,7 +64,7 @@ def resolve(
     tokenizer_lock, evaluation_lock = lock_tokenizer(model_lock), lock_evaluation_sets(evaluation_sets)
     benchmark_lock = lock_benchmarks(benchmarks, reference_text, tasks)
     locks = (lock_data(data), model_lock, tokenizer_lock, evaluation_lock, benchmark_lock)
-    return *locks, previous_rows(), describe_environment()
+    return *locks, previous_rows(), production_lock(), describe_environment()
 
 
 def previous_rows() -> Dataset:
@@ -63,3 +75,27 @@ def previous_rows() -> Dataset:
         return table_of([], PREVIOUS_FEATURES)
     rows: Dataset = found[0].load()
     return rows.select_columns(list(PREVIOUS_FEATURES))
+
+
+def production_lock() -> ProductionLock:
+    """The version of the ZenML model that is in production now, and where its adapter and what that needs lie."""
+    name = get_step_context().model.name
+    found = Client().list_model_versions(model=name, stage=ModelStages.PRODUCTION.value, hydrate=True).items
+    if not found:
+        return ProductionLock()
+    version = found[0]
+    return ProductionLock(
+        model=name,
+        version=version.number,
+        id=str(version.id),
+        adapter=_stored(version, "adapter"),
+        quantized_model=_stored(version, "quantized_model"),
+        tokenizer=_stored(version, "tokenizer"),
+    )
+
+
+def _stored(version: ModelVersionResponse, name: str) -> StoredArtifact:
+    artifact = version.get_artifact(name)
+    if artifact is None:
+        return StoredArtifact()
+    return StoredArtifact(id=str(artifact.id), content_hash=artifact.content_hash or "")

@@ -58,7 +58,7 @@ def test_what_cannot_be_asked_is_one_line(first_run: PipelineRunResponse, workpl
 
 
 def test_runs_and_versions_are_compared(first_run: PipelineRunResponse, workplace: Workplace, tmp_path: Path) -> None:
-    kept_back = {"min_loss_gain": 5.0}  # other tests look at what the first run promoted
+    kept_back = {"gains": [{"figure": "loss", "by": 5.0}]}  # other tests look at what the first run promoted
     other = workplace.run(evaluation={"max_new_tokens": 7}, promotion=kept_back)
     page = tmp_path / "page.html"
     done = qlora("compare", first_run.name, str(other.id)[:8], "tiny:staging", "--html", str(page))

@@ -42,7 +42,7 @@ def active(stack: str) -> Iterator[None]:
 def test_the_curves_come_live_and_are_no_reason_to_train_again(workplace: Workplace, tracked_stack: str) -> None:
     changes: dict[str, dict[str, Any]] = {
         "training": {"max_steps": 4, "batch_size": 2, "gradient_accumulation": 1, "evaluate_every": 2, "seed": 11},
-        "promotion": {"min_loss_gain": 5.0},  # other tests look at what the first run promoted
+        "promotion": {"gains": [{"figure": "loss", "by": 5.0}]},  # other tests look at what the first run promoted
     }
     with active(tracked_stack):
         assert ran(workplace.run()) == {"resolve"}

@@ -21,7 +21,7 @@ def test_a_killed_run_is_resumed(first_run: PipelineRunResponse, workplace: Work
     changes: dict[str, dict[str, Any]] = {
         "training": {"seed": 9},
         "checkpoints": {"folder": "{folder}/killed", "every_steps": 2},
-        "promotion": {"min_loss_gain": 5.0},  # other tests look at what the first run promoted
+        "promotion": {"gains": [{"figure": "loss", "by": 5.0}]},  # other tests look at what the first run promoted
     }
     assert run_until(workplace, "open", ".writing-10/course.json", changes) == -signal.SIGKILL
     assert run_until(workplace, "shutil.move", ".step-", changes) == -signal.SIGKILL

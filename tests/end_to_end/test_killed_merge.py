@@ -16,7 +16,7 @@ def test_a_killed_merge_is_resumed(first_run: PipelineRunResponse, workplace: Wo
     store = Path(Client().active_stack.artifact_store.path)
     changes: dict[str, dict[str, Any]] = {
         "merging": {"max_prompts": 2},
-        "promotion": {"min_loss_gain": 5.0},  # other tests look at what the first run promoted
+        "promotion": {"gains": [{"figure": "loss", "by": 5.0}]},  # other tests look at what the first run promoted
     }
     assert run_until(workplace, "shutil.move", ".step-", changes) == -signal.SIGKILL
     assert [path.name for path in store.glob(".merge-*/*.safetensors")] == ["model.safetensors"]

@@ -107,7 +107,7 @@ def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Workplace:
 def test_prune_removes_what_no_kept_version_needs(
     first_run: PipelineRunResponse, prunable: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept_back = {"min_loss_gain": 5.0}
+    kept_back = {"gains": [{"figure": "loss", "by": 5.0}]}
     old = prunable.run(training={"seed": 31}, promotion=kept_back)
     staged = prunable.run(training={"seed": 32})
     new = prunable.run(training={"seed": 33}, promotion=kept_back)
@@ -162,7 +162,7 @@ def test_equal_work_has_an_equal_content_hash_whatever_run_did_it(
     values = json.loads((Path(artifact.uri) / "files" / "provenance.json").read_text())
     assert values["made"]["run"]["id"] == str(first_run.id)
     Client().update_step_run(first_run.steps["quantize"].id, cache_expires_at=first_run.created)
-    run = workplace.run(promotion={"min_loss_gain": 5.0})
+    run = workplace.run(promotion={"gains": [{"figure": "loss", "by": 5.0}]})
     assert "quantize" in ran(run)
     assert run.steps["quantize"].outputs["quantized_model"][0].content_hash == artifact.content_hash
     assert "train" not in ran(run)

@@ -29,7 +29,7 @@ def store() -> Path:
 def test_every_step_ran_and_every_artifact_loads(first_run: PipelineRunResponse) -> None:
     assert ran(first_run) == STEPS
     artifacts = {name: found[0] for step in first_run.steps.values() for name, found in step.outputs.items()}
-    assert len(artifacts) == 31
+    assert len(artifacts) == 32
     for artifact in artifacts.values():
         assert artifact.load() is not None
         assert artifact.content_hash
@@ -168,7 +168,7 @@ def is_pickle(path: Path) -> bool:
     [
         ({"evaluation": {"max_new_tokens": 12}}, {"evaluate", "merge", "promote"}),  # its figures are in the model card
         ({"merging": {"target": "dequantized"}}, {"merge", "promote"}),
-        ({"promotion": {"min_loss_gain": 0.001}}, {"promote"}),
+        ({"promotion": {"gains": [{"figure": "loss", "by": 0.001}]}}, {"promote"}),
         ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
         ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
         ({"validation": {"completion_length": {"max": 7999}}}, {"validate", "split"}),
@@ -194,7 +194,7 @@ def test_a_model_whose_card_alone_differs_shares_its_weights(
 
 def test_worse_is_not_promoted(first_run: PipelineRunResponse, workplace: Workplace) -> None:
     staged = Client().get_model_version("tiny", "staging").number
-    run = workplace.run(promotion={"min_loss_gain": 5.0})
+    run = workplace.run(promotion={"gains": [{"figure": "loss", "by": 5.0}]})
     assert not run.steps["promote"].outputs["promotion_decision"][0].load().promoted
     assert Client().get_model_version("tiny", "staging").number == staged
 

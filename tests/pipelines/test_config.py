@@ -448,3 +448,14 @@ def test_a_bound_on_forgetting_needs_a_reference_text(config_file: Write) -> Non
     check(config_file(f"{TOP}  evaluation:\n    reference_text: prose.txt\n{bound}"))
     check(config_file(f"{TOP}  promotion:\n    max_forgetting: null\n"))
     check(config_file(f"{TOP}  promotion:\n    stage: production\n"))
+
+
+def test_figures_of_the_gate_are_measured(config_file: Write) -> None:
+    gate = "  promotion:\n    gains: [{figure: loss}, {figure: pass@10}]\n    allowed_regressions: {runs: 0.0}\n"
+    with pytest.raises(ConfigError, match=r"promotion\.gains.*pass@10 is not measured; add 10 to evaluation\.sampling"):
+        check(config_file(TOP + gate))
+    with pytest.raises(ConfigError, match=r"promotion\.allowed_regressions\.runs: 'runs' is not measured, since"):
+        check(config_file(f"{TOP}{gate}  evaluation:\n    sandbox: {{execute: never}}\n"))
+    check(config_file(f"{TOP}{gate}  evaluation:\n    sampling: {{pass_at: [1, 10]}}\n"))
+    with pytest.raises(ConfigError, match=r"promotion\.gains.*'los' is no figure that is better or worse"):
+        check(config_file(f"{TOP}  promotion:\n    gains: [{{figure: los}}]\n"))
