@@ -5,7 +5,6 @@ from typing import Annotated
 from zenml import get_step_context, log_metadata, step
 from zenml.client import Client
 from zenml.config import CachePolicy
-from zenml.enums import ModelStages
 
 from materializers.directory import FILES
 from materializers.report import ReportMaterializer
@@ -36,16 +35,16 @@ def promote(
     """Promote the run's model version to its stage if, and only if, the tuned model is better than its base and than
     what is in production now.
     """
-    from pipelines import promotion as stages
+    from steps.promote import registry
     from steps.promote.gate import decide
 
     context = get_step_context()
-    present = stages.holder(context.model.name, ModelStages.PRODUCTION.value)
+    present = registry.holder(context.model.name, registry.PRODUCTION)
     decision = decide(evaluation_report, merge_report, promotion, present.number if present else 0)
     log_metadata(metadata={**evaluation_report.metadata(), **decision.metadata()}, infer_model=True)
     if decision.promoted:
         version = Client().get_model_version(context.model.name, context.model.number)
-        stages.promote(version, promotion.stage, f"run {context.pipeline_run.name}")
+        registry.promote(version, promotion.stage, f"run {context.pipeline_run.name}")
     return decision, _lineage(evaluation_report, merge_report, decision)
 
 

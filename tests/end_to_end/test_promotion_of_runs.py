@@ -10,7 +10,7 @@ from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from pipelines.cli import main
-from pipelines.promotion import ARCHIVED, PRODUCTION, holder
+from steps.promote.registry import ARCHIVED, PRODUCTION, holder
 from steps.promote.report import PromotionDecision
 from tests.end_to_end.conftest import Workplace, ran
 

@@ -8,8 +8,9 @@ import pytest
 from zenml.client import Client
 from zenml.models import ModelVersionResponse
 
-from pipelines.promotion import PRODUCTION, holder, promote, promote_by_hand, roll_back
+from pipelines.promotion import promote_by_hand, roll_back
 from steps.errors import ModelError
+from steps.promote.registry import PRODUCTION, holder, promote
 
 PAIRS = 3
 
@@ -61,7 +62,7 @@ def test_what_cannot_be_promoted_is_one_line() -> None:
 
 def promote_when_all_are_ready(model: str, number: int, ready: Barrier) -> None:
     version = Client().get_model_version(model, number)
-    ready.wait()
+    ready.wait(timeout=60)
     promote(version, PRODUCTION, f"process {number}")
 
 
