@@ -65,7 +65,9 @@ def test_only_what_is_better_replaces_what_is_in_production(gated: Gated) -> Non
     assert [one.detail for one in decision(better).conditions if not one.passed] == []
     assert stages() == {1: "archived", 2: None, 3: None, 4: "production"}
 
-    late = gated.run(promotion={"stage": "production", "max_forgetting": 0.2}, training={"max_steps": 4})
+    late = gated.run(
+        promotion={"stage": "production", "allowed_regressions": {"only code": 0.01}}, training={"max_steps": 4}
+    )
     assert ran(late) == {"resolve", "promote"}
     assert "measured against production" in [one.name for one in decision(late).conditions if not one.passed]
 
