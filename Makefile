@@ -12,7 +12,7 @@ LOCAL := $(strip $(LOCAL))
 export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install dashboard stop-dashboard test bench bench-gpu lint format types clean
+.PHONY: help quickstart check install dashboard stop-dashboard test cache-table bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -44,6 +44,9 @@ stop-dashboard:  ## stop it
 
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
+
+cache-table: install  ## every row of docs/cache.md, through real runs: some minutes
+	@$(RUN) python -m pytest -m 'slow or not slow' tests/end_to_end/test_cache_table.py
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,15 +13,13 @@ from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import download, local_path, saving
+from materializers.page import PAGE, dataset_page
 from materializers.shared import share_equal_files
-from steps.page import Page, Section, Table, Tile, render
 
 BATCH_ROWS = 1000
 """Rows of a record batch: fixed, so that equal rows give equal bytes."""
 
 SPLITS = "splits.json"
-PAGE = "page.html"
-SHOWN_ROWS = 20
 
 
 class _ArrowMaterializer(BaseMaterializer):
@@ -61,17 +58,9 @@ class _ArrowMaterializer(BaseMaterializer):
         return hashlib.sha256(json.dumps(self._digests(), sort_keys=True).encode()).hexdigest()
 
     def _save_page(self, title: str, splits: dict[str, Dataset]) -> dict[str, VisualizationType]:
-        tiles = [Tile(name, f"{len(dataset):,}", "rows") for name, dataset in splits.items()]
-        sections = [
-            Section(
-                f"{name}: first {min(SHOWN_ROWS, len(dataset))} of {len(dataset):,} rows",
-                table=Table(dataset.column_names, list(_cells(dataset)), code=dataset.column_names),
-            )
-            for name, dataset in splits.items()
-        ]
         path = os.path.join(self.uri, PAGE)
         with self.artifact_store.open(path, "w") as stream:
-            stream.write(render(Page(title=title, tiles=tiles, sections=sections)))
+            stream.write(dataset_page(title, splits))
         return {path: VisualizationType.HTML}
 
 
@@ -146,8 +135,3 @@ def _write(dataset: Dataset, stream: Any) -> str:
             every_row = pa.array(range(len(batch)))
             writer.write_table(batch.cast(schema).take(every_row).combine_chunks())  # fresh buffers: equal bytes
     return sink.digest.hexdigest()
-
-
-def _cells(dataset: Dataset) -> Iterator[list[str]]:
-    for row in dataset.select(range(min(SHOWN_ROWS, len(dataset)))):
-        yield [text if len(text := str(value)) <= 300 else text[:300] + " ..." for value in row.values()]

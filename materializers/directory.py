@@ -12,17 +12,16 @@ from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import download, local_path, saving, upload
+from materializers.page import PAGE, directory_page
 from materializers.record import record_directory
 from materializers.shared import share_equal_files
 from steps.artifacts import Directory
 from steps.errors import ModelError
 from steps.files import hashes
-from steps.page import Page, Section, Table, render
 from steps.provenance import PROVENANCE, with_decisive
 
 FILES = "files"
 MANIFEST = "manifest.json"
-PAGE = "page.html"
 
 
 class DirectoryMaterializer(BaseMaterializer):
@@ -67,15 +66,10 @@ class DirectoryMaterializer(BaseMaterializer):
     def save_visualizations(self, data: Directory) -> dict[str, VisualizationType]:
         """A page that lists the files with their sizes and hashes."""
         folder = local_path(self.uri, self.artifact_store)
-        rows = [
-            [name, f"{(folder / FILES / name).stat().st_size:,}" if folder else "", digest]
-            for name, digest in self._manifest().items()
-        ]
-        table = Table(["file", "bytes", "SHA-256"], rows, code=["file", "SHA-256"])
-        page = Page(title=type(data).__name__, sections=[Section("Files", table=table)])
+        page = directory_page(type(data).__name__, self._manifest(), folder / FILES if folder else None)
         path = os.path.join(self.uri, PAGE)
         with self.artifact_store.open(path, "w") as stream:
-            stream.write(render(page))
+            stream.write(page)
         return {path: VisualizationType.HTML}
 
     def compute_content_hash(self, data: Directory) -> str:

@@ -9,10 +9,10 @@ from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import saving
+from materializers.page import PAGE
 from steps.report import Report
 
 VALUES = "report.json"
-PAGE = "page.html"
 
 
 class ReportMaterializer(BaseMaterializer):

@@ -17,6 +17,7 @@ from zenml.models import ArtifactVersionResponse, ModelVersionResponse
 
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import FILES, DirectoryMaterializer
+from pipelines.labels import equal_to
 from pipelines.versions import model_version, version_in_stage
 from steps.errors import ModelError
 from steps.files import hashes, sha256_of
@@ -116,7 +117,8 @@ def _of_version(version: ModelVersionResponse) -> Subject:
     artifact = version.get_artifact("merged_model")
     if artifact is None:
         raise ModelError(f"{name}: it has no merged model; run it to its end, or it was pruned")
-    return Subject(name, _folder(artifact), _figures(version))
+    equal = equal_to(version)
+    return Subject(f"{name}, unchanged from {equal}" if equal else name, _folder(artifact), _figures(version))
 
 
 def _figures(version: ModelVersionResponse) -> Figures:

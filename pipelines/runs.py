@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
-from zenml.models import ArtifactVersionResponse, PipelineRunResponse
+from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
+from pipelines.labels import equal_to
 from steps.errors import ModelError
 
 COLUMNS = ("date", "run", "model", "data", "base", "loss", "stops", "parses", "stage", "cached", "took", "status")
@@ -50,7 +51,7 @@ def row(run: PipelineRunResponse) -> list[str]:
         _pair(figures, "loss", ".3f"),
         _pair(figures, "stops", ".0%"),
         _pair(figures, "parses", ".0%"),
-        (version.stage or "") if version else "",
+        (version.stage or _unchanged(version)) if version else "",
         f"{cached}/{len(steps)}",
         duration(run.end_time - run.start_time) if run.start_time and run.end_time else "",
         str(run.status),
@@ -77,6 +78,12 @@ def duration(time: timedelta) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _unchanged(version: ModelVersionResponse) -> str:
+    """``= tiny:1`` where the run made nothing new."""
+    equal = equal_to(version)
+    return f"= {equal}" if equal else ""
 
 
 def _data(outputs: dict[str, ArtifactVersionResponse]) -> str:

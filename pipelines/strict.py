@@ -15,6 +15,7 @@ from zenml.steps import BaseStep
 
 from pipelines.config import CheckedConfig, Parameter, check_config
 from pipelines.console import quiet_console
+from pipelines.labels import label
 from pipelines.summary import summarise
 from steps.errors import ConfigError, PipelineError
 
@@ -82,6 +83,7 @@ class StrictPipeline(Pipeline):
             quiet_console()
             run = super().__call__(*args, **kwargs)
         if run is not None and run.status == ExecutionStatus.COMPLETED:
+            label(run)
             click.echo(summarise(run))
         return run
 

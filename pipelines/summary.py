@@ -15,7 +15,7 @@ from zenml.models import ArtifactVersionResponse, PipelineRunResponse, StepRunRe
 from zenml.utils.dashboard_utils import get_run_url
 
 from materializers.directory import FILES
-from materializers.report import PAGE
+from materializers.page import PAGE
 
 if TYPE_CHECKING:
     from steps.evaluate.report import EvaluationReport, Figure, Sample

@@ -2,6 +2,10 @@
 
 import ast
 import hashlib
+import os
+import sys
+import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,24 +13,42 @@ ROOT = Path(__file__).resolve().parent.parent
 PRESENTATION = {"page", "progress", "record"}
 """Modules that show or record a result and never decide it: a new colour must not retrain a model."""
 
+LOADERS = {"datasets": "materializers/dataset.py", "steps.artifacts": "materializers/directory.py"}
+"""What reads the inputs of a step that imports such types: the step itself names only what stores its outputs."""
+
+IMPORTED_AT = time.time()
+"""Since when, in seconds of the epoch, an edit of a module may come too late for this process."""
+
 
 def fingerprint(step_file: str, *libraries: str) -> str:
-    """A hash of every first-party module that ``step_file`` imports, however indirectly, and library versions.
+    """A hash of every first-party module that ``step_file`` imports, however indirectly, and of versions.
 
-    Comments, docstrings and layout do not count: the syntax trees are hashed. Computed by the client before a
-    run, so nothing is imported.
+    Comments, docstrings, parameters' descriptions and layout do not count: the syntax trees are hashed. Python's own
+    version counts for all (3.12, not 3.12.1). Computed by the client as a step begins; nothing is imported.
+
+    A module that this process imported before it was edited, say in a notebook, runs as it was: then the hash is one
+    that no other process has, so that the new code is never taken for the maker of what the old one made.
 
     Args:
         step_file: ``__file__`` of the step's module.
         libraries: distribution names whose version decides the result, such as ``"tokenizers"``.
     """
-    digest = hashlib.sha256()
-    for path in sorted(_imported_files(Path(step_file).resolve())):
+    digest = hashlib.sha256("python=={}.{}".format(*sys.version_info).encode())
+    files = sorted(_imported_files(Path(step_file).resolve()))
+    for path in files:
         digest.update(path.relative_to(ROOT).as_posix().encode())
-        digest.update(_code(path).encode())
+        digest.update(_parsed(path.read_text(encoding="utf-8"))[1].encode())
     for library in libraries:
         digest.update(f"{library}=={version(library)}".encode())
+    if any(map(_outdated, files)):
+        digest.update(f"{os.getpid()} {IMPORTED_AT}".encode())
     return digest.hexdigest()
+
+
+def _outdated(path: Path) -> bool:
+    """Whether this process may run another text of the module than the file has now."""
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return module in sys.modules and path.stat().st_mtime > IMPORTED_AT
 
 
 def _imported_files(start: Path) -> set[Path]:
@@ -37,8 +59,10 @@ def _imported_files(start: Path) -> set[Path]:
         if path in seen or path.stem in PRESENTATION:
             continue
         seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            waiting.extend(file for name in _names(node) if (file := _first_party(name)) is not None)
+        names, _ = _parsed(path.read_text(encoding="utf-8"))
+        waiting.extend(file for name in names if (file := _first_party(name)) is not None)
+        if path == start:
+            waiting.extend(file for name in names & LOADERS.keys() if (file := ROOT / LOADERS[name]).is_file())
     return seen
 
 
@@ -60,13 +84,18 @@ def _first_party(name: str) -> Path | None:
     return None
 
 
-def _code(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _parsed(text: str) -> tuple[frozenset[str], str]:
+    """What a module imports, and its syntax tree; steps share modules, so each text is parsed once a process."""
+    tree = ast.parse(text)
+    names = frozenset(name for node in ast.walk(tree) for name in _names(node))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [line for line in body if not _is_bare_string(line)]  # type: ignore[attr-defined]  # any block
-    return ast.dump(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
+    return names, ast.dump(tree)
 
 
 def _is_bare_string(node: ast.AST) -> bool:

@@ -1,5 +1,8 @@
 """What makes a step run again, and what does not."""
 
+import ast
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,8 +50,51 @@ def test_a_library_version_counts(project: Path, monkeypatch: pytest.MonkeyPatch
     assert fingerprint(str(project / "step.py"), "trl") != before
 
 
+def test_a_description_does_not_count_but_a_default_does(project: Path) -> None:
+    found = []
+    for default, text in ((1, "rank"), (1, "rank of the update"), (2, "rank")):
+        (project / "deep.py").write_text(f'VALUE = Field(default={default}, description="{text}")\n')
+        found.append(fingerprint(str(project / "step.py")))
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_loads_an_input_counts(project: Path) -> None:
+    folder = project.parents[1] / "materializers"
+    folder.mkdir()
+    for name in ("dataset", "directory"):
+        (folder / f"{name}.py").write_text("VALUE = 1\n")
+    step = (project / "step.py").read_text()
+    (project / "step.py").write_text("from datasets import Dataset\n" + step)
+    before = fingerprint(str(project / "step.py"))
+    (folder / "directory.py").write_text("VALUE = 2\n")
+    assert fingerprint(str(project / "step.py")) == before
+    (folder / "dataset.py").write_text("VALUE = 2\n")
+    assert fingerprint(str(project / "step.py")) != before
+
+
+def test_code_edited_after_its_import_is_nobody_elses(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(str(project / "step.py"))
+    later = module.IMPORTED_AT + 60
+    os.utime(project / "deep.py", (later, later))
+    assert fingerprint(str(project / "step.py")) == before, "this process has not imported it"
+    monkeypatch.setitem(sys.modules, "steps.room.deep", module)
+    once = fingerprint(str(project / "step.py"))
+    assert once != before
+    monkeypatch.setattr(module, "IMPORTED_AT", module.IMPORTED_AT + 1)
+    assert fingerprint(str(project / "step.py")) not in (before, once), "another process"
+
+
+def test_no_relative_import_escapes_the_fingerprint() -> None:
+    root = Path(module.__file__).parents[1]
+    files = [path for room in ("steps", "materializers") for path in (root / room).rglob("*.py")]
+    assert len(files) > 100
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
 def test_every_step_but_resolve_states_what_decides_it() -> None:
     rooms = sorted((Path(module.__file__).parent).glob("*/step.py"))
-    assert len(rooms) == 10
+    assert len(rooms) == 11
     without = [path.parent.name for path in rooms if "cache_func=decided_by" not in path.read_text()]
     assert without == ["resolve"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "torch", "transformers", "peft", "bitsandbytes")
+    return fingerprint(__file__, "torch", "transformers", "tokenizers", "peft", "bitsandbytes", "numpy", "scipy")
 
 
 @step(

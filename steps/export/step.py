@@ -18,7 +18,7 @@ from steps.promote.report import PromotionDecision
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "bitsandbytes", "gguf", "transformers")
+    return fingerprint(__file__, "torch", "transformers", "bitsandbytes", "safetensors", "gguf")
 
 
 @step(

@@ -19,7 +19,7 @@ from steps.resolve.locks import TokenizerLock
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "tokenizers", "transformers")
+    return fingerprint(__file__, "tokenizers", "transformers", "jinja2")
 
 
 @step(

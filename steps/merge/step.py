@@ -22,7 +22,7 @@ from steps.train.report import TrainingReport
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "torch", "transformers", "peft", "bitsandbytes", "safetensors")
+    return fingerprint(__file__, "torch", "transformers", "peft", "bitsandbytes", "safetensors", "gguf")
 
 
 @step(

@@ -17,7 +17,7 @@ from steps.resolve.locks import ModelLock
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "bitsandbytes", "transformers")
+    return fingerprint(__file__, "torch", "bitsandbytes", "transformers", "gguf")
 
 
 @step(

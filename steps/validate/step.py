@@ -21,7 +21,7 @@ from steps.validate.report import ValidationReport
 
 def decided_by() -> str:
     """Hash of the code and the libraries that decide this step's result."""
-    return fingerprint(__file__, "great-expectations", "pandas", "pyarrow", "tokenizers", "transformers")
+    return fingerprint(__file__, "great-expectations", "pandas", "pyarrow", "tokenizers", "transformers", "jinja2")
 
 
 @step(

@@ -14,6 +14,8 @@ from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from pipelines.data import data
+from pipelines.lineage import lineage_of
+from pipelines.runs import COLUMNS, row
 from steps.errors import ConfigError, DataError, ModelError
 from tests.end_to_end.conftest import Workplace, ran
 from tests.tiny import write_rows
@@ -56,7 +58,26 @@ def test_tuned_is_better_and_promoted(load: Callable[[str, str], Any], first_run
 
 
 def test_the_same_again_runs_resolve_alone(first_run: PipelineRunResponse, workplace: Workplace) -> None:
-    assert ran(workplace.run()) == {"resolve"}
+    run = workplace.run()
+    assert ran(run) == {"resolve"}
+    assert run.model_version is not None
+    first, again = (
+        Client().get_model_version("tiny", one.model_version.number) for one in (first_run, run) if one.model_version
+    )
+    for step in run.steps.values():
+        for name, found in step.outputs.items():
+            linked = again.get_artifact(name)
+            assert linked is not None, name
+            assert linked.id == found[0].id, name
+    figures = ("promoted", "base_loss", "tuned_loss", "base_stops", "tuned_stops")
+    assert [again.run_metadata[name] for name in figures] == [first.run_metadata[name] for name in figures]
+    tags = {tag.name for tag in first.tags}
+    assert {"base-base", "promoted"} < tags
+    assert len([tag for tag in tags if tag.startswith("data-")]) == 1
+    assert {tag.name for tag in again.tags} == {*tags, "unchanged"}
+    assert again.run_metadata["equals"] == f"tiny:{first.number}"
+    assert row(run)[COLUMNS.index("stage")] == f"= tiny:{first.number}"
+    assert lineage_of(f"tiny:{again.number}").name == f"tiny:{again.number}, unchanged from tiny:{first.number}"
 
 
 def test_the_data_pipeline_shares_configuration_and_cache(
@@ -161,26 +182,6 @@ def is_pickle(path: Path) -> bool:
     except (ValueError, IndexError, UnicodeDecodeError, OverflowError):
         return False
     return operations[-1][0].name == "STOP"
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"evaluation": {"max_new_tokens": 12}}, {"evaluate", "merge", "promote"}),  # its figures are in the model card
-        ({"merging": {"target": "dequantized"}}, {"merge", "promote"}),
-        ({"promotion": {"gains": [{"figure": "loss", "by": 0.001}]}}, {"promote"}),
-        ({"training": {"learning_rate": 0.004}}, {"train", "evaluate", "merge", "promote"}),
-        ({"quantization": {"double_quantization": False}}, {"quantize", "train", "evaluate", "merge", "promote"}),
-        ({"validation": {"completion_length": {"max": 7999}}}, {"validate", "split"}),
-        ({"checkpoints": {"folder": "{folder}/elsewhere", "every_steps": 3, "keep": 1}}, set()),
-        ({"plan": {"recompute": "layers"}}, set()),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_a_change_runs_what_depends_on_it_and_nothing_else(
-    first_run: PipelineRunResponse, workplace: Workplace, changes: dict[str, dict[str, Any]], expected: set[str]
-) -> None:
-    assert ran(workplace.run(**changes)) == {"resolve"} | expected
 
 
 def test_a_model_whose_card_alone_differs_shares_its_weights(
