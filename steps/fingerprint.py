@@ -75,7 +75,7 @@ def _names(node: ast.AST) -> list[str]:
 
 
 def _first_party(name: str) -> Path | None:
-    if name.split(".")[0] not in {"steps", "materializers"}:
+    if name.split(".")[0] not in {"steps", "materializers", "pipelines"}:
         return None
     path = ROOT.joinpath(*name.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):

@@ -29,7 +29,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "noise_rows": 0,
         "sandbox": {"execute": "never"},
     },
-    "promotion": {"min_loss_gain": 0.0},
 }
 CODE = {"pipelines", "steps", "materializers"}
 ROWS_OF_DATA = 80

@@ -141,7 +141,11 @@ ROWS = (
     Row(
         "what the adapter is merged into", AFTER_EVALUATE, parameters={"merging": {"target": "dequantized"}}, slow=True
     ),
-    Row("a threshold of the promotion", {"promote"}, parameters={"promotion": {"min_loss_gain": 0.001}}),
+    Row(
+        "a threshold of the promotion",
+        {"promote"},
+        parameters={"promotion": {"gains": [{"figure": "loss", "by": 0.001}]}},
+    ),
     Row(
         "a comment, or a parameter's description, in steps/train",
         set(),
