@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 VIEW: "ViewportSize" = {"width": 1280, "height": 800}
 """The browser's window, in CSS pixels; the pictures have twice as many."""
+SHARP = "--force-device-scale-factor=2"
+"""Frames in processes of their own, as the dashboard's previews are, ignore the scale that Playwright sets."""
 PANEL_HEIGHT = 700
 """Height of the picture of an artifact: below it the dashboard's panel is empty."""
 MOST_BYTES = 150_000
@@ -136,7 +138,7 @@ def browser_page(requests: Requests) -> Iterator["Page"]:
         raise WalkError("playwright is not installed: pip install '.[pictures]', or make pictures") from None
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[SHARP])
         except Error as error:
             raise WalkError(
                 "Chromium did not start: install the system's package chromium, or run playwright install chromium "
@@ -195,12 +197,13 @@ def close_artifact(page: "Page") -> None:
 
 
 def shoot(page: "Page", path: Path, height: int) -> None:
-    """Write a picture of the window's upper part, ``height`` CSS pixels of it, as PNG with 256 colours."""
+    """Write a picture of the window's upper part, ``height`` CSS pixels of it, as PNG with few colours."""
     from PIL import Image
 
+    page.mouse.move(0, 0)  # nothing is marked because the pointer rests on it
     part = page.screenshot(animations="disabled", clip={"x": 0, "y": 0, "width": VIEW["width"], "height": height})
     with Image.open(io.BytesIO(part)) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
     if (size := path.stat().st_size) > MOST_BYTES:
         raise WalkError(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}")
 
