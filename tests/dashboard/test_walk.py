@@ -1,13 +1,14 @@
 """What the walk through the dashboard calls a request; the walk itself where a store with a finished run is named."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.dashboard.walk import MOST_BYTES, SHOWN, Requests, WalkError
+from tests.dashboard.walk import MOST_BYTES, SHOWN, Requests, WalkError, browser_page
 
 STORE = "DASHBOARD_STORE"
 HERE = "http://127.0.0.1:8391/assets/index.js"
@@ -30,6 +31,16 @@ def test_a_request_that_the_policy_refused_did_not_leave_but_its_repetition_did(
     Requests([HERE, ELSEWHERE], refused=[ELSEWHERE]).check()
     with pytest.raises(WalkError, match=r"logos\.example"):
         Requests([HERE, ELSEWHERE, ELSEWHERE], refused=[ELSEWHERE]).check()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
+def test_what_a_sandboxed_preview_asks_is_seen() -> None:
+    pytest.importorskip("playwright", reason="pip install '.[pictures]'")
+    requests = Requests()
+    with browser_page(requests) as page, page.expect_event("requestfailed"):  # nobody listens there
+        page.set_content("""<iframe sandbox="" srcdoc="<img src='http://localhost:9/logo.png'>"></iframe>""")
+    with pytest.raises(WalkError, match="asked localhost"):
+        requests.check()
 
 
 @pytest.mark.skipif(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 VIEW: "ViewportSize" = {"width": 1280, "height": 800}
 """The browser's window, in CSS pixels; the pictures have twice as many."""
-SHARP = "--force-device-scale-factor=2"
-"""Frames in processes of their own, as the dashboard's previews are, ignore the scale that Playwright sets."""
+ONE_PROCESS = "--disable-site-isolation-trials"
+"""The dashboard's previews are sandboxed frames: in a process of their own Playwright would not see what they ask."""
 PANEL_HEIGHT = 700
 """Height of the picture of an artifact: below it the dashboard's panel is empty."""
 MOST_BYTES = 150_000
@@ -138,7 +138,7 @@ def browser_page(requests: Requests) -> Iterator["Page"]:
         raise WalkError("playwright is not installed: pip install '.[pictures]', or make pictures") from None
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[SHARP])
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[ONE_PROCESS])
         except Error as error:
             raise WalkError(
                 "Chromium did not start: install the system's package chromium, or run playwright install chromium "
