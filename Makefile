@@ -12,7 +12,7 @@ LOCAL := $(strip $(LOCAL))
 export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install dashboard stop-dashboard test cache-table bench bench-gpu lint format types clean
+.PHONY: help quickstart check install dashboard stop-dashboard pictures test cache-table bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -41,6 +41,13 @@ dashboard: install  ## open ZenML's dashboard on this machine
 
 stop-dashboard:  ## stop it
 	@$(RUN) zenml logout --local
+
+pictures: $(VENV)/pictures  ## prove every artifact's page in the dashboard on the newest run, and take the README's pictures
+	@$(RUN) python -W ignore -m tests.dashboard.walk --output docs/pictures
+
+$(VENV)/pictures: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pictures]"
+	@touch $@
 
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
