@@ -1,5 +1,7 @@
 """Merging the adapter into the base at full precision, or into the quantised weights that it was trained on."""
 
+import hashlib
+import json
 import shutil
 import time
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.errors import ModelError
-from steps.files import require_space
+from steps.files import require_space, sha256_of
 from steps.merge.loftq import rounding_of
 from steps.merge.params import MAX_KL_DIVERGENCE, MAX_LOSS_RISE, MergeParameters, Target
 from steps.merge.report import MergeReport
@@ -99,6 +101,7 @@ def _merge(
         resumed = merge_shards(plan, finished, device.kind)
         finished.give([path.name for path in plan.files], output)
     _write_rest(base_folder, tokenizer, output, lock)
+    content = _content(output, finished)
     write_provenance(output, base_model=lock, adapter=adapter, merging=merging)
 
     changed, unchanged = changed_weights(base_folder, output, plan.changes, plan.dequantized, device.kind)
@@ -127,6 +130,7 @@ def _merge(
         max_new_tokens=merging.max_new_tokens,
         samples=samples,
         bytes=weight_bytes(output),
+        content=content,
         shards=len(plan.files),
         resumed_shards=resumed,
         device=device.reason,
@@ -155,6 +159,17 @@ def _require_same_vocabulary(lock: ModelLock, adapter: Path, trained: Path) -> N
                 f"{folder}: the tokenizer gives tokens other ids than that of {lock.name} (vocabulary {found[:12]}, "
                 f"not {expected[:12]}); merge the adapter into the base model that it was trained on"
             )
+
+
+def _content(output: Path, finished: FinishedShards) -> str:
+    """SHA-256 over names and hashes of the files; the shards' are known already."""
+    weights = {path.name for path in output.glob("*.safetensors")}
+    found = {
+        path.name: finished.digest(path.name) if path.name in weights else sha256_of(path)
+        for path in output.iterdir()
+        if path.is_file()
+    }
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _write_rest(base: Path, tokenizer: "PreTrainedTokenizerBase", output: Path, lock: ModelLock) -> None:

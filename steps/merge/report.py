@@ -62,6 +62,7 @@ class MergeReport(Report):
     max_new_tokens: int
     samples: list[AnswersSideBySide]
     bytes: int
+    content: str = ""  # SHA-256 over the files' hashes, all but the card's: another model is decided upon anew
     shards: int = 1
     resumed_shards: int = 0  # that a killed merge had finished
     device: str

@@ -43,6 +43,10 @@ class FinishedShards:
         path, record = self.folder / name, self._record(name)
         return path.is_file() and record.is_file() and record.read_text(encoding="utf-8") == sha256_of(path)
 
+    def digest(self, name: str) -> str:
+        """SHA-256 of a finished shard, as it was found when it was written."""
+        return self._record(name).read_text(encoding="utf-8")
+
     def bytes(self) -> int:
         """Space that they take already."""
         return sum(path.stat().st_size for path in self.folder.iterdir())

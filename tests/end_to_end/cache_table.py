@@ -103,8 +103,8 @@ ROWS = (
     ),
     Row(
         "a tokenizer file",
-        {"quantize", "validate", "format", "train", "evaluate", "merge"},
-        note="the lock of a folder names all its files; equal figures need no new decision",
+        {"quantize", "validate", "format", "train", "evaluate", "merge", "promote"},
+        note="the lock of a folder names all its files",
         edits=(Edit("work/base/tokenizer_config.json", replaced("{", '{"model_max_length": 500,')),),
         slow=True,
     ),
