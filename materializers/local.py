@@ -66,7 +66,7 @@ def output_directory() -> Iterator[Path]:
     parent = Path(store.path if isinstance(store, LocalArtifactStore) else tempfile.gettempdir())
     owner = f".step-{platform.node()}-"
     for left in parent.glob(f"{glob.escape(owner)}*"):
-        if not psutil.pid_exists(int(left.name.removeprefix(owner).split("-")[0])):
+        if not _still_runs(int(left.name.removeprefix(owner).split("-")[0]), left):
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{owner}{os.getpid()}-", dir=parent))
     try:
@@ -74,3 +74,11 @@ def output_directory() -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _still_runs(number: int, folder: Path) -> bool:
+    """Whether the process that made the folder runs; one that began after the folder changed only has its number."""
+    try:
+        return float(psutil.Process(number).create_time()) <= folder.stat().st_mtime
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False

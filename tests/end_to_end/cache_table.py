@@ -78,6 +78,7 @@ ROWS = (
         {"ingest", "split", "merge"},
         edits=(Edit("work/rows.jsonl", replaced('", "completion": ', '",  "completion": ')),),
         note="its report and the model card name the revision",
+        slow=True,
     ),
     Row(
         "a validation rule",
@@ -145,6 +146,7 @@ ROWS = (
         "a threshold of the promotion",
         {"promote"},
         parameters={"promotion": {"gains": [{"figure": "loss", "by": 0.001}]}},
+        slow=True,
     ),
     Row(
         "a comment, or a parameter's description, in steps/train",
@@ -166,6 +168,7 @@ ROWS = (
         {"train"},
         edits=(Edit("steps/train/targets.py", other_body),),
         note="equal adapter: what follows stays cached",
+        slow=True,
     ),
     Row(
         "a function body in the data sets' materializer",
