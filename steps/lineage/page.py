@@ -84,5 +84,5 @@ def _box(name: str, fact: str, state: str, left: int, top: int) -> str:
         f'<rect x="{left}" y="{top}" width="{WIDTH}" height="{HEIGHT}" rx="8" fill="var(--card)" stroke="{colour}" '
         f'stroke-width="{width}"><title>{escape(state)}</title></rect>'
         f'<text x="{middle}" y="{top + 25}" font-size="15" font-weight="600">{name}</text>'
-        f'<text x="{middle}" y="{top + 44}" font-size="11.5" fill="var(--soft)">{escape(shown)}</text>'
+        f'<text x="{middle}" y="{top + 44}" font-size="10.5" fill="var(--soft)">{escape(shown)}</text>'
     )
