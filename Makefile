@@ -52,8 +52,8 @@ $(VENV)/pictures: $(VENV)/installed
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
 
-cache-table: install  ## every row of docs/cache.md, through real runs: some minutes
-	@$(RUN) python -m pytest -m 'slow or not slow' tests/end_to_end/test_cache_table.py
+cache-table: install  ## the rows of docs/cache.md that make test leaves out, and other slow tests: some minutes
+	@$(RUN) python -m pytest -m slow tests/end_to_end
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

@@ -65,7 +65,13 @@ def other_weights(content: bytes) -> bytes:
 ROWS = (
     Row("nothing", set()),
     Row("the run's name", set(), top={"run_name": "another"}, slow=True),
-    Row("the model's name", set(), top={"model": {"name": "another"}}, note="its version links the same artifacts"),
+    Row(
+        "the model's name",
+        set(),
+        top={"model": {"name": "another"}},
+        note="its version links the same artifacts",
+        slow=True,
+    ),
     Row("the log level", set(), environment={"ZENML_LOGGING_VERBOSITY": "ERROR"}, slow=True),
     Row(
         "a data row",
@@ -156,7 +162,12 @@ ROWS = (
             Edit("steps/train/params.py", replaced('description="rank"', 'description="rank of the update"')),
         ),
     ),
-    Row("a page", set(), edits=(Edit("steps/train/page.py", other_body), Edit("materializers/page.py", other_body))),
+    Row(
+        "a page",
+        set(),
+        edits=(Edit("steps/train/page.py", other_body), Edit("materializers/page.py", other_body)),
+        slow=True,
+    ),
     Row(
         "a function body in steps/evaluate",
         {"evaluate"},
@@ -186,7 +197,7 @@ ROWS = (
     ),
     Row("the version of tokenizers", {"validate", "format", "evaluate"}, library="tokenizers", slow=True),
     Row("the version of bitsandbytes", {"quantize", "train", "evaluate", "merge"}, library="bitsandbytes", slow=True),
-    Row("the version of trl", {"train"}, library="trl"),
+    Row("the version of trl", {"train"}, library="trl", slow=True),
 )
 
 

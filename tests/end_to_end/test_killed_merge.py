@@ -14,6 +14,7 @@ from tests.end_to_end.test_killed import run_until
 def test_a_killed_merge_is_resumed(first_run: PipelineRunResponse, workplace: Workplace) -> None:
     """Killed while ZenML stores the merged model: the next run has no shard to make, and none stays behind."""
     store = Path(Client().active_stack.artifact_store.path)
+    others = set(store.glob(".step-*"))  # of tests that take a folder and no materializer
     changes: dict[str, dict[str, Any]] = {
         "merging": {"max_prompts": 2},
         "promotion": {"gains": [{"figure": "loss", "by": 5.0}]},  # other tests look at what the first run promoted
@@ -24,4 +25,4 @@ def test_a_killed_merge_is_resumed(first_run: PipelineRunResponse, workplace: Wo
     assert ran(resumed) == {"resolve", "merge", "promote"}
     assert resumed.steps["merge"].outputs["merge_report"][0].load().resumed_shards == 1
     assert list(store.glob(".merge-*")) == []
-    assert list(store.glob(".step-*")) == []
+    assert set(store.glob(".step-*")) <= others

@@ -119,6 +119,7 @@ def test_an_evaluation_set_is_an_input_of_the_split(first_run: PipelineRunRespon
     assert [(one.name, one.items) for one in report.compared_sets][:1] == [(str(path), 1)]
 
 
+@pytest.mark.slow
 def test_a_reference_text_is_an_input_of_the_evaluation(first_run: PipelineRunResponse, workplace: Workplace) -> None:
     path = workplace.folder / "prose.txt"
     changed: dict[str, dict[str, Any]] = {"evaluation": {"reference_text": str(path)}}

@@ -73,7 +73,7 @@ def test_only_what_is_better_replaces_what_is_in_production(gated: Gated) -> Non
 
     assert "gated:1 is in production again; 4 is archived" in qlora("rollback", "gated")
     assert stages() == {1: "production", 2: None, 3: None, 4: "archived", 5: None}
-    assert "nothing is known to have been in production before it" in qlora("rollback")
+    assert "nothing is known to have been in production before it" in qlora("rollback", "gated")
     assert "gated:3: the gate kept it back (loss better than production" in qlora("promote", "gated:3")
     assert "gated:4 is in production" in qlora("promote", "gated:4")
     assert "gated:1: its decision is of a time when none was in production" in qlora("promote", "gated:1")

@@ -157,8 +157,9 @@ def test_what_a_killed_step_left_is_removed_by_the_next(tmp_path: Path) -> None:
         assert process.stdout is not None
         said = next(line for line in process.stdout if line.startswith("in "))  # ZenML may say that it makes its store
         left = Path(said.removeprefix("in ").strip())
-        with output_directory():
+        with output_directory() as other:
             assert left.is_dir()
+        shutil.rmtree(other)
         process.kill()
     assert left.is_dir()
     with output_directory() as folder:
