@@ -15,6 +15,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 from materializers.local import download, local_path, saving
 from materializers.page import PAGE, dataset_page
 from materializers.shared import share_equal_files
+from steps.files import digest_of
 
 BATCH_ROWS = 1000
 """Rows of a record batch: fixed, so that equal rows give equal bytes."""
@@ -55,7 +56,7 @@ class _ArrowMaterializer(BaseMaterializer):
 
     def compute_content_hash(self, data: Any) -> str:
         """Hash of the Arrow streams: equal rows in equal order give an equal hash."""
-        return hashlib.sha256(json.dumps(self._digests(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self._digests())
 
     def _save_page(self, title: str, splits: dict[str, Dataset]) -> dict[str, VisualizationType]:
         path = os.path.join(self.uri, PAGE)

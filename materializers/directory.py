@@ -1,6 +1,5 @@
 """Materializer of the artifacts that are directories: tokenizer, quantised model, adapter, merged model."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from materializers.record import record_directory
 from materializers.shared import share_equal_files
 from steps.artifacts import Directory
 from steps.errors import ModelError
-from steps.files import hashes
+from steps.files import digest_of, hashes
 from steps.provenance import PROVENANCE, with_decisive
 
 FILES = "files"
@@ -81,7 +80,7 @@ class DirectoryMaterializer(BaseMaterializer):
         if PROVENANCE in manifest:
             with self.artifact_store.open(os.path.join(self.uri, FILES, PROVENANCE), "r") as stream:
                 manifest = with_decisive(manifest, stream.read())
-        return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        return digest_of(manifest)
 
     def _manifest(self) -> dict[str, str]:
         with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "r") as stream:

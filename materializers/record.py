@@ -11,6 +11,7 @@ from zenml.client import Client
 from zenml.models import ArtifactVersionResponse, StepRunResponse
 from zenml.steps.step_context import StepContext
 
+from steps.files import sha256_of
 from steps.lineage.sources import revision
 from steps.provenance import PROVENANCE
 from steps.record import (
@@ -20,7 +21,6 @@ from steps.record import (
     Scalar,
     SourceRecord,
     files_of,
-    provenance_hash,
     read_record,
     write_record,
 )
@@ -41,7 +41,7 @@ def record_directory(folder: Path, store: BaseArtifactStore) -> dict[str, str]:
     context = StepContext.get()
     if context is not None:
         write_record(folder, _record(context, store).model_copy(update={"files": files}))
-    return dict(sorted({**files, PROVENANCE: provenance_hash(folder)}.items()))
+    return dict(sorted({**files, PROVENANCE: sha256_of(folder / PROVENANCE)}.items()))
 
 
 def _record(context: StepContext, store: BaseArtifactStore) -> Record:

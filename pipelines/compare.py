@@ -1,16 +1,14 @@
 """The evaluations of runs or model versions side by side."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table as RichTable
-from zenml.client import Client
 
-from pipelines.versions import model_version
+from pipelines.console import plain_console, text_of
+from pipelines.versions import model_version, outputs_of, run_named
 from steps.errors import ModelError
 from steps.page import COLOURS, Page, Section, Table, figure, svg
 
@@ -43,15 +41,7 @@ def _report(name: str) -> "EvaluationReport":
     if colon:
         artifact = model_version(model, version).get_artifact("evaluation_report")
     else:
-        try:
-            run = Client().get_pipeline_run(name)
-        except (KeyError, ValueError) as error:
-            raise ModelError(
-                f"{name}: not the name of one run; list them with: zenml pipeline runs list; a model version is "
-                f"MODEL:NUMBER or MODEL:production ({str(error).splitlines()[0]})"
-            ) from error
-        step = run.steps.get("evaluate")
-        artifact = step.outputs["evaluation_report"][0] if step and "evaluation_report" in step.outputs else None
+        artifact = outputs_of(run_named(name)).get("evaluation_report")
     if artifact is None:
         raise ModelError(f"{name}: it has no evaluation; compare those that came as far as the step evaluate")
     report: EvaluationReport = artifact.load()
@@ -66,8 +56,8 @@ def compared(evaluations: Sequence[Evaluated]) -> list[list[str]]:
             str(evaluated.number),
             one.show(one.base),
             one.show(one.tuned),
-            _signed(one, one.difference),
-            f"{_signed(one, one.low)} to {_signed(one, one.high)}",
+            one.signed(one.difference),
+            f"{one.signed(one.low)} to {one.signed(one.high)}",
             one.verdict,
         ]
         for name in _figure_names(evaluations)
@@ -89,8 +79,7 @@ def cautions(evaluations: Sequence[Evaluated]) -> Iterator[str]:
 
 def shown(evaluations: Sequence[Evaluated], width: int = 100) -> str:
     """The comparison for a terminal."""
-    text = io.StringIO()
-    console = Console(file=text, width=width, highlight=False, markup=False, color_system=None)
+    console = plain_console(width)
     for one in evaluations:
         console.print(f"{one.number}  {one.name}", soft_wrap=True)
     console.print()
@@ -104,7 +93,7 @@ def shown(evaluations: Sequence[Evaluated], width: int = 100) -> str:
     console.print(table)
     for caution in cautions(evaluations):
         console.print(caution)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return text_of(console)
 
 
 def draw(evaluations: Sequence[Evaluated]) -> Page:
@@ -152,7 +141,3 @@ def _having(evaluations: Sequence[Evaluated], name: str) -> "list[tuple[Evaluate
 
 def _asked(report: "EvaluationReport") -> tuple[object, ...]:
     return report.loss_rows, report.loss_tokens, *(sample.row_id for sample in report.samples)
-
-
-def _signed(figure: "Figure", value: float) -> str:
-    return f"{'+' if value >= 0 else ''}{figure.show(value)}"

@@ -1,10 +1,15 @@
 """What a person sees on the console while a run goes on."""
 
+import io
 import logging
 import os
 import warnings
+from typing import TYPE_CHECKING, cast
 
 from steps.errors import PipelineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 QUIET_LIBRARIES = (
     "transformers",
@@ -65,3 +70,16 @@ def quiet_console() -> None:
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
     for handler in logging.getLogger().handlers:
         handler.addFilter(CONSOLE_FILTER)
+
+
+def plain_console(width: int) -> "Console":
+    """A console whose text :func:`text_of` gives: no colours, ``width`` columns."""
+    from rich.console import Console
+
+    return Console(file=io.StringIO(), width=width, highlight=False, markup=False, color_system=None)
+
+
+def text_of(console: "Console") -> str:
+    """What was printed on a :func:`plain_console`, without spaces at the ends of lines."""
+    file = cast("io.StringIO", console.file)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

@@ -11,6 +11,8 @@ from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
+from pipelines.versions import outputs_of
+
 EQUALS = "equals"
 """Metadata of a version whose run made nothing new: the version, ``MODEL:NUMBER``, whose run made its artifacts."""
 
@@ -28,7 +30,7 @@ def label(run: PipelineRunResponse) -> None:
     version = run.model_version
     if version is None:
         return
-    outputs = {name: found[0] for step in run.steps.values() for name, found in step.outputs.items()}
+    outputs = outputs_of(run)
     figures: dict[str, Any] = {
         key: value for name in FIGURES if name in outputs for key, value in _plain(outputs[name]).items()
     }
@@ -56,15 +58,24 @@ def _equals(run: PipelineRunResponse, outputs: dict[str, ArtifactVersionResponse
     return f"{made.model.name}:{made.number}" if made else ""
 
 
-def _tags(outputs: dict[str, ArtifactVersionResponse]) -> list[str]:
+def base_name(lock: ArtifactVersionResponse) -> str:
+    """The base model's own name, without its owner or folder."""
+    return str(lock.load().name).rstrip("/").rpartition("/")[2]
+
+
+def data_revisions(lock: ArtifactVersionResponse) -> list[str]:
+    """Seven characters of each source's revision."""
     from steps.lineage.sources import revision
 
+    return [revision(source).removeprefix("sha256:")[:7] for source in lock.load().sources]
+
+
+def _tags(outputs: dict[str, ArtifactVersionResponse]) -> list[str]:
     tags = []
     if "model_lock" in outputs:
-        tags.append(f"base-{str(outputs['model_lock'].load().name).rstrip('/').rpartition('/')[2]}")
+        tags.append(f"base-{base_name(outputs['model_lock'])}")
     if "data_lock" in outputs:
-        sources = outputs["data_lock"].load().sources
-        tags += [f"data-{revision(source).removeprefix('sha256:')[:7]}" for source in sources]
+        tags += [f"data-{revision}" for revision in data_revisions(outputs["data_lock"])]
     if "promotion_decision" in outputs:
         tags.append("promoted" if outputs["promotion_decision"].run_metadata["promoted"] else "kept-back")
     return sorted(set(tags))

@@ -1,14 +1,12 @@
 """The lineage of a model version, of a run's model or of a folder, with every hash checked that can be checked here."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 from zenml.client import Client
@@ -17,10 +15,11 @@ from zenml.models import ArtifactVersionResponse, ModelVersionResponse
 
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import FILES, DirectoryMaterializer
+from pipelines.console import plain_console, text_of
 from pipelines.labels import equal_to
-from pipelines.versions import model_version, version_in_stage
+from pipelines.versions import model_version, outputs_of, run_named, version_in_stage
 from steps.errors import ModelError
-from steps.files import hashes, sha256_of
+from steps.files import digest_of, hashes, sha256_of
 from steps.lineage.report import DIRECTORY, Lineage
 from steps.lineage.tell import Figures, artifacts_of, tell
 from steps.provenance import PROVENANCE
@@ -85,9 +84,9 @@ def shown(lineage: Lineage, width: int = 120) -> str:
         for entry in branch.entries:
             state = f"  [{entry.state}]" if entry.state else ""
             twig.add(Text(f"{entry.name:<{min(names, 40)}}  {entry.value}{state}", overflow="fold"))
-    text = io.StringIO()
-    Console(file=text, width=width, highlight=False, markup=False, color_system=None).print(tree)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    console = plain_console(width)
+    console.print(tree)
+    return text_of(console)
 
 
 def _subject(name: str | None) -> Subject:
@@ -98,14 +97,8 @@ def _subject(name: str | None) -> Subject:
     model, colon, version = name.rpartition(":")
     if colon:
         return _of_version(model_version(model, version))
-    try:
-        run = Client().get_pipeline_run(name)
-    except (KeyError, ValueError) as error:
-        raise ModelError(
-            f"{name}: neither a folder nor the name of one run; list them with: qlora runs; a model version is "
-            f"MODEL:NUMBER or MODEL:production ({str(error).splitlines()[0]})"
-        ) from error
-    outputs = {key: found[0] for step in run.steps.values() for key, found in step.outputs.items()}
+    run = run_named(name, "neither a folder nor")
+    outputs = outputs_of(run)
     if "merged_model" not in outputs:
         raise ModelError(f"{name}: it has no merged model; name a run that came as far as the step merge")
     figures = {key: outputs[key].run_metadata for key in REPORTS if key in outputs}
@@ -175,7 +168,7 @@ def _wrong_splits(one: ArtifactRecord, folder: Path) -> Iterator[str]:
     recorded = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     found = {path.stem: sha256_of(path) for path in folder.glob("*.arrow")}
     yield from (f"{difference}.arrow" for difference in differences(found, recorded))
-    if hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest() != one.content_hash:
+    if digest_of(recorded) != one.content_hash:
         yield "changed: splits.json"
 
 

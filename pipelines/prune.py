@@ -1,6 +1,5 @@
 """Frees the disk of artifacts that no kept model version needs; reports and the history of runs stay."""
 
-import io
 import logging
 import os
 from collections import Counter
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from rich.console import Console
 from rich.table import Table
 from zenml.client import Client
 from zenml.enums import ExecutionStatus, ModelStages
@@ -20,7 +18,8 @@ from zenml.utils.pagination_utils import depaginate
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import DirectoryMaterializer
 from materializers.local import local_path
-from steps.errors import ModelError
+from pipelines.console import plain_console, text_of
+from pipelines.versions import model_names, require_model
 
 LARGE = {kind.__name__ for kind in (DatasetMaterializer, DatasetDictMaterializer, DirectoryMaterializer)}
 """What is removed: models and data sets. Reports are small, and `qlora runs` and `qlora compare` read them."""
@@ -58,9 +57,9 @@ def unneeded(keep: int, model: str | None) -> list[Unneeded]:
         ModelError: ZenML has no such model.
     """
     client = Client()
-    names = [one.name for one in depaginate(client.list_models)]
-    if model is not None and model not in names:
-        raise ModelError(f"ZenML has no model {model!r}; it has {', '.join(names) or 'none'}")
+    if model is not None:
+        require_model(model)
+    names = model_names()
     versions = {name: depaginate(client.list_model_versions, model=name, hydrate=True) for name in names}
     linked = {one.id: _linked(one) for several in versions.values() for one in several}
     limits = {name: keep if model in (None, name) else None for name in names}
@@ -107,9 +106,9 @@ def shown(doomed: list[Unneeded]) -> str:
         names = ", ".join(f"{version.model.name}:{version.number}" for version in one.versions) or "half removed"
         table.add_row(names, one.artifact.artifact.name, size(one.bytes))
     table.add_row("", "together, on the disk", size(freed_bytes(doomed)))
-    text = io.StringIO()
-    Console(file=text, width=100, highlight=False, markup=False, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    console = plain_console(100)
+    console.print(table)
+    return text_of(console)
 
 
 def freed_bytes(doomed: list[Unneeded]) -> int:

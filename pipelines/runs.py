@@ -1,18 +1,17 @@
 """The history of runs as a table."""
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
-from pipelines.labels import equal_to
-from steps.errors import ModelError
+from pipelines.console import plain_console, text_of
+from pipelines.labels import base_name, data_revisions, equal_to
+from pipelines.versions import outputs_of, require_model
 
 COLUMNS = ("date", "run", "model", "data", "base", "loss", "stops", "parses", "stage", "cached", "took", "status")
 WIDTH = 120
@@ -28,17 +27,16 @@ def history(model: str | None, count: int) -> list[list[str]]:
     Raises:
         ModelError: ZenML has no such model.
     """
-    client = Client()
-    if model is not None and model not in (known := [one.name for one in client.list_models(size=200).items]):
-        raise ModelError(f"ZenML has no model {model!r}; it has {', '.join(known) or 'none'}")
-    found = client.list_pipeline_runs(model=model, sort_by="desc:created", size=count, hydrate=True).items
+    if model is not None:
+        require_model(model)
+    found = Client().list_pipeline_runs(model=model, sort_by="desc:created", size=count, hydrate=True).items
     return [row(run) for run in found]
 
 
 def row(run: PipelineRunResponse) -> list[str]:
     """One run; what it did not come to is empty."""
     steps = run.steps
-    outputs = {name: found[0] for step in steps.values() for name, found in step.outputs.items()}
+    outputs = outputs_of(run)
     cached = sum(step.status == ExecutionStatus.CACHED for step in steps.values())
     version = run.model_version
     figures = outputs["evaluation_report"].run_metadata if "evaluation_report" in outputs else {}
@@ -47,7 +45,7 @@ def row(run: PipelineRunResponse) -> list[str]:
         str(run.id)[:8],
         f"{version.model.name}:{version.number}" if version else "",
         _data(outputs),
-        _base(outputs),
+        base_name(outputs["model_lock"]) if "model_lock" in outputs else "",
         _pair(figures, "loss", ".3f"),
         _pair(figures, "stops", ".0%"),
         _pair(figures, "parses", ".0%"),
@@ -67,9 +65,9 @@ def shown(rows: Sequence[Sequence[str]]) -> str:
         table.add_column(name, justify="right" if name in ("cached", "took") else "left", overflow="fold")
     for values in rows:
         table.add_row(*values)
-    text = io.StringIO()
-    Console(file=text, width=WIDTH, highlight=False, markup=False, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    console = plain_console(WIDTH)
+    console.print(table)
+    return text_of(console)
 
 
 def duration(time: timedelta) -> str:
@@ -89,19 +87,8 @@ def _unchanged(version: ModelVersionResponse) -> str:
 def _data(outputs: dict[str, ArtifactVersionResponse]) -> str:
     if "data_lock" not in outputs:
         return ""
-    revisions = " ".join(_revisions(outputs["data_lock"]))
+    revisions = " ".join(data_revisions(outputs["data_lock"]))
     return f"{outputs['raw_rows'].run_metadata['rows']} @ {revisions}" if "raw_rows" in outputs else revisions
-
-
-def _revisions(lock: ArtifactVersionResponse) -> Iterator[str]:
-    from steps.lineage.sources import revision
-
-    for source in lock.load().sources:
-        yield revision(source).removeprefix("sha256:")[:7]
-
-
-def _base(outputs: dict[str, ArtifactVersionResponse]) -> str:
-    return str(outputs["model_lock"].load().name).rpartition("/")[2] if "model_lock" in outputs else ""
 
 
 def _pair(figures: Mapping[str, Any], name: str, form: str) -> str:

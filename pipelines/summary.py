@@ -1,6 +1,5 @@
 """What a finished run says last: what ran, what it brought, and where the results lie."""
 
-import io
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,9 +15,10 @@ from zenml.utils.dashboard_utils import get_run_url
 
 from materializers.directory import FILES
 from materializers.page import PAGE
+from pipelines.console import plain_console, text_of
 
 if TYPE_CHECKING:
-    from steps.evaluate.report import EvaluationReport, Figure, Sample
+    from steps.evaluate.report import EvaluationReport, Sample
     from steps.promote.report import PromotionDecision
 
 WIDTH = 80
@@ -33,8 +33,7 @@ SHOWN_CHARACTERS = 300
 
 def summarise(run: PipelineRunResponse) -> str:
     """The summary as plain text, 80 columns wide; cached steps count like those that ran."""
-    text = io.StringIO()
-    console = Console(file=text, width=WIDTH, highlight=False, markup=False, color_system=None)
+    console = plain_console(WIDTH)
     console.print(f"\nRun {run.name} finished\n")
     console.print(_steps(run))
     console.print()
@@ -47,7 +46,7 @@ def summarise(run: PipelineRunResponse) -> str:
     console.print("Where things are", soft_wrap=True)
     for name, place in _places(run):
         console.print(f"  {name:<20} {place}", soft_wrap=True)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return text_of(console)
 
 
 def _output(run: PipelineRunResponse, step: str, name: str) -> ArtifactVersionResponse:
@@ -82,15 +81,11 @@ def _figures(report: "EvaluationReport") -> Table:
     interval = f"difference ({report.confidence:.0%} interval)"
     table = _table("figure", "base", "tuned", interval, "verdict")
     for figure in report.figures:
-        bounds = f"{_signed(figure, figure.low)} to {_signed(figure, figure.high)}"
-        difference = f"{_signed(figure, figure.difference)} ({bounds})"
+        bounds = f"{figure.signed(figure.low)} to {figure.signed(figure.high)}"
+        difference = f"{figure.signed(figure.difference)} ({bounds})"
         base, tuned = figure.show(figure.base), figure.show(figure.tuned)
         table.add_row(figure.name, base, tuned, difference, figure.verdict)
     return table
-
-
-def _signed(figure: "Figure", value: float) -> str:
-    return f"{'+' if value >= 0 else ''}{figure.show(value)}"
 
 
 def _telling_sample(samples: "list[Sample]") -> "Sample":

@@ -1,12 +1,14 @@
 """Model versions of ZenML's registry by the names that a command line gives them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 from zenml.client import Client
 from zenml.enums import ModelStages
-from zenml.models import ModelVersionResponse
+from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
+from zenml.utils.pagination_utils import depaginate
 
 from steps.errors import ConfigError, ModelError
 
@@ -36,18 +38,15 @@ def model_version(model: str, version: str) -> ModelVersionResponse:
         ModelError: there is no such model or no such version.
     """
     client = Client()
-    try:
+    with suppress(KeyError):
         return client.get_model_version(model, int(version) if version.isdecimal() else version)
-    except KeyError:
-        known = [one.name for one in client.list_models(size=50).items]
-        if model not in known:
-            raise ModelError(f"ZenML has no model {model!r}; it has {_listed(known)}") from None
-        versions = client.list_model_versions(model=model, size=50, hydrate=True).items
-        has = _listed([f"{one.number}{f' ({one.stage})' if one.stage else ''}" for one in versions])
-        raise ModelError(
-            f"model {model} has no version {version!r}; it has {has}; a stage is given by promotion, or by: "
-            f"qlora promote {model}:NUMBER"
-        ) from None
+    require_model(model)
+    versions = client.list_model_versions(model=model, size=50, hydrate=True).items
+    has = _listed([f"{one.number}{f' ({one.stage})' if one.stage else ''}" for one in versions])
+    raise ModelError(
+        f"model {model} has no version {version!r}; it has {has}; a stage is given by promotion, or by: "
+        f"qlora promote {model}:NUMBER"
+    )
 
 
 def version_in_stage(stage: str, model: str | None) -> ModelVersionResponse:
@@ -58,7 +57,7 @@ def version_in_stage(stage: str, model: str | None) -> ModelVersionResponse:
     """
     if model is not None:
         return model_version(model, stage)
-    names = [one.name for one in Client().list_models(size=200).items]
+    names = model_names()
     if stage != ModelStages.LATEST:
         found = Client().list_model_versions(stage=stage, size=200, hydrate=True).items
         names = [one.model.name for one in found]
@@ -70,6 +69,41 @@ def version_in_stage(stage: str, model: str | None) -> ModelVersionResponse:
         )
         raise ModelError(f"--model {stage}: {has}")
     return model_version(names[0], stage)
+
+
+def model_names() -> list[str]:
+    """Of every model."""
+    return [one.name for one in depaginate(Client().list_models)]
+
+
+def require_model(model: str) -> None:
+    """Raise :class:`ModelError` unless ZenML has a model of that name."""
+    if model not in (known := model_names()):
+        raise ModelError(f"ZenML has no model {model!r}; it has {_listed(known)}")
+
+
+def run_named(name: str, nor: str = "not") -> PipelineRunResponse:
+    """A run by its name or id, or the beginning of one.
+
+    Args:
+        name: of the run.
+        nor: how the error begins, where the name could have been something else too.
+
+    Raises:
+        ModelError: no run, or more than one, has that name.
+    """
+    try:
+        return Client().get_pipeline_run(name)
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{name}: {nor} the name of one run; list them with: qlora runs; a model version is MODEL:NUMBER or "
+            f"MODEL:production ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def outputs_of(run: PipelineRunResponse) -> dict[str, ArtifactVersionResponse]:
+    """What the steps of a run made, by name; cached steps count like those that ran."""
+    return {name: found[0] for step in run.steps.values() for name, found in step.outputs.items()}
 
 
 def _listed(names: Sequence[str]) -> str:

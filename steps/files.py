@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -65,6 +66,11 @@ def _is_at(path: Path, stream: IO[str]) -> bool:
         return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
     except FileNotFoundError:
         return False
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of a value as JSON with sorted keys, hexadecimal: equal values give equal digests."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from steps.files import hashes, sha256_of
+from steps.files import hashes
 from steps.provenance import MADE, PROVENANCE, SEAL, text_of
 from steps.resolve.locks import Environment
 
@@ -75,8 +75,8 @@ class Record(_Values):
 def write_record(folder: Path, record: Record) -> None:
     """Add the record to the folder's ``provenance.json``, and a seal over all of that file."""
     values = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    values |= {MADE: record.model_dump(mode="json", exclude_defaults=True), SEAL: ""}
-    values[SEAL] = hashlib.sha256(text_of(values).encode()).hexdigest()
+    values[MADE] = record.model_dump(mode="json", exclude_defaults=True)
+    values[SEAL] = _seal(values)
     (folder / PROVENANCE).write_text(text_of(values), encoding="utf-8")
 
 
@@ -110,9 +110,7 @@ def differences(found: Mapping[str, str], recorded: Mapping[str, str]) -> list[s
 
 def check_folder(folder: Path, record: Record) -> list[str]:
     """What differs in a directory from its own record; nothing where every byte is as it was."""
-    found = hashes(folder)
-    found.pop(PROVENANCE)
-    wrong = differences(found, record.files)
+    wrong = differences(files_of(folder), record.files)
     if not sealed((folder / PROVENANCE).read_text(encoding="utf-8", errors="replace")):
         wrong.append(f"changed: {PROVENANCE}")
     return wrong
@@ -121,8 +119,3 @@ def check_folder(folder: Path, record: Record) -> list[str]:
 def files_of(folder: Path) -> dict[str, str]:
     """SHA-256 of every file but ``provenance.json``, which holds them."""
     return {name: digest for name, digest in hashes(folder).items() if name != PROVENANCE}
-
-
-def provenance_hash(folder: Path) -> str:
-    """SHA-256 of ``provenance.json`` as it lies there."""
-    return sha256_of(folder / PROVENANCE)

@@ -1,11 +1,11 @@
 """The tokenizer as training and serving use it."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
+from steps.files import digest_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,7 +39,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def vocabulary_hash(folder: Path) -> str:
     """SHA-256, hexadecimal, of every token with its id; chat template and padding do not count."""
     vocabulary = load_tokenizer(folder).get_vocab()
-    return hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest()
+    return digest_of(vocabulary)
 
 
 def choose_padding(tokenizer: "PreTrainedTokenizerBase") -> None:

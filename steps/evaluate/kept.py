@@ -22,7 +22,7 @@ from steps.evaluate import generate
 from steps.evaluate.generate import Answer
 from steps.evaluate.inference import Side
 from steps.evaluate.sampling import Draw
-from steps.files import hashes
+from steps.files import digest_of, hashes
 from steps.fingerprint import fingerprint
 from steps.quantize.device import describe_device
 
@@ -154,7 +154,7 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 def _digest(values: list[object]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+    return digest_of(values)[:32]
 
 
 def _prompt_key(prompt_ids: Sequence[int], draw: Draw | None) -> str:

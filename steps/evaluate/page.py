@@ -123,15 +123,8 @@ def _table(figures: list[Figure], confidence: float, names: tuple[str, str] = ("
     if any(figure.noise is not None for figure in figures):
         columns.insert(-1, "noise")
         for row, figure in zip(rows, figures, strict=True):
-            row.insert(-1, _noise(figure))
+            row.insert(-1, figure.shown_noise())
     return Table(columns, rows)
-
-
-def _noise(figure: Figure) -> str:
-    """Of a share as such; of others to two digits, since it is often below what is shown of the figure."""
-    if figure.noise is None:
-        return ""
-    return figure.show(figure.noise) if figure.unit == "share" else f"{figure.noise:.2g}"
 
 
 def _row(figure: Figure) -> list[str]:

@@ -39,6 +39,16 @@ class Figure(BaseModel):
             return "lower" if self.high < 0 else "higher"
         return "better" if (self.high < 0) == (self.better == "lower") else "worse"
 
+    def signed(self, value: float) -> str:
+        """A difference, with its sign."""
+        return f"{'+' if value >= 0 else ''}{self.show(value)}"
+
+    def shown_noise(self) -> str:
+        """Of a share as such; of others to two digits, since it is often below what is shown of the figure."""
+        if self.noise is None:
+            return ""
+        return self.show(self.noise) if self.unit == "share" else f"{self.noise:.2g}"
+
     def show(self, value: float) -> str:
         """A value of this figure as people read it."""
         return f"{value:.1%}" if self.unit == "share" else f"{value:.1f}" if self.unit == "tokens" else f"{value:.3f}"

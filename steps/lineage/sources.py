@@ -1,8 +1,6 @@
 """The revision of a data source: the one name under which exactly its content can be found again."""
 
-import hashlib
-import json
-
+from steps.files import digest_of
 from steps.resolve.locks import LockedSource
 
 
@@ -12,4 +10,4 @@ def revision(source: LockedSource) -> str:
         return source.commit or source.version
     if len(source.files) == 1:
         return f"sha256:{next(iter(source.files.values()))}"
-    return f"sha256:{hashlib.sha256(json.dumps(source.files, sort_keys=True).encode()).hexdigest()}"
+    return f"sha256:{digest_of(source.files)}"

@@ -222,17 +222,13 @@ def _figure_table(figures: list[Figure]) -> str:
             one.name if one.unit in ("", "share") else f"{one.name} ({one.unit})",
             one.show(one.base),
             one.show(one.tuned),
-            _signed(one, one.difference),
-            f"{_signed(one, one.low)} to {_signed(one, one.high)}",
+            one.signed(one.difference),
+            f"{one.signed(one.low)} to {one.signed(one.high)}",
             one.verdict,
         ]
         for one in figures
     ]
     return table(["figure", "base", "tuned", "difference", "interval", ""], rows)
-
-
-def _signed(figure: Figure, value: float) -> str:
-    return f"{'+' if value >= 0 else ''}{figure.show(value)}"
 
 
 def _samples(report: EvaluationReport) -> str:

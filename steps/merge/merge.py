@@ -1,7 +1,5 @@
 """Merging the adapter into the base at full precision, or into the quantised weights that it was trained on."""
 
-import hashlib
-import json
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.errors import ModelError
-from steps.files import require_space, sha256_of
+from steps.files import digest_of, require_space, sha256_of
 from steps.merge.loftq import rounding_of
 from steps.merge.params import MAX_KL_DIVERGENCE, MAX_LOSS_RISE, MergeParameters, Target
 from steps.merge.report import MergeReport
@@ -169,7 +167,7 @@ def _content(output: Path, finished: FinishedShards) -> str:
         for path in output.iterdir()
         if path.is_file()
     }
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    return digest_of(found)
 
 
 def _write_rest(base: Path, tokenizer: "PreTrainedTokenizerBase", output: Path, lock: ModelLock) -> None:

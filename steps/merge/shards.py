@@ -1,7 +1,5 @@
 """Shards of a merge that was killed wait in a folder of their own, so that the next one makes only what is missing."""
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from steps.errors import ModelError
-from steps.files import locked, sha256_of
+from steps.files import digest_of, locked, sha256_of
 from steps.fingerprint import fingerprint
 from steps.provenance import decisive_hashes
 from steps.quantize.device import describe_device
@@ -100,5 +98,5 @@ def shards_of(
     code = fingerprint(str(Path(__file__).with_name("stream.py")), *LIBRARIES)
     inputs = [decisive_hashes(folder) for folder in [*adapters, *([dequantized] if dequantized else [])]]
     work = [lock.files, bool(dequantized), inputs, code, describe_device().kind]
-    digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+    digest = digest_of(work)
     return FinishedShards(parent / f".merge-{digest[:32]}")

@@ -84,7 +84,7 @@ def _gained(gain: Gain, figure: Figure | None, confidence: float) -> Condition:
         name=name,
         passed=figure.high < -needed if lower else figure.low > needed,
         detail=f"{figure.show(figure.base)} to {figure.show(figure.tuned)}{_unit(figure)}; {confidence:.0%} interval "
-        f"of the difference {_signed(figure, figure.low)} to {_signed(figure, figure.high)}, needed "
+        f"of the difference {figure.signed(figure.low)} to {figure.signed(figure.high)}, needed "
         f"{'below' if lower else 'above'} {_short(figure, 0 - needed if lower else needed)}{_about_noise(figure)}",
         against=gain.against,
         figure=figure,
@@ -153,16 +153,9 @@ def _unit(figure: Figure) -> str:
     return f" {figure.unit}" if figure.unit not in ("share", "") else ""
 
 
-def _signed(figure: Figure, value: float) -> str:
-    return f"{'+' if value >= 0 else ''}{figure.show(value)}"
-
-
 def _short(figure: Figure, value: float) -> str:
     return figure.show(value) if figure.unit == "share" else f"{value:.3g}"
 
 
 def _about_noise(figure: Figure) -> str:
-    if figure.noise is None:
-        return ""
-    noise = f"{figure.noise:.1%}" if figure.unit == "share" else f"{figure.noise:.2g}"
-    return f", noise {noise}"
+    return "" if figure.noise is None else f", noise {figure.shown_noise()}"

@@ -1,15 +1,13 @@
 """Weights that are not full-precision safetensors, turned into such once, in the user's cache folder."""
 
-import hashlib
 import io
-import json
 import pickle
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
 from steps.errors import ModelError
-from steps.files import require_space, whole_directory
+from steps.files import digest_of, require_space, whole_directory
 from steps.resolve.locks import ModelLock, StoredQuantization
 
 EXPANSION = {"nf4": 4, "fp4": 4, "int8": 2}
@@ -105,7 +103,7 @@ def from_quantized(lock: ModelLock, quantization: StoredQuantization, source: Pa
 
 def _name(lock: ModelLock) -> str:
     """Name and content."""
-    content = hashlib.sha256(json.dumps(lock.files, sort_keys=True).encode()).hexdigest()
+    content = digest_of(lock.files)
     return f"{lock.name.replace('/', '--')}-{content[:16]}"
 
 

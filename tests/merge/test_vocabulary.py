@@ -45,6 +45,7 @@ def test_a_chat_template_is_no_other_vocabulary(tiny_run: TinyRun, tmp_path: Pat
     shutil.copytree(tiny_run.tokenizer, copy)
     (copy / "chat_template.jinja").write_text("{{ messages[0].content }}")
     merge(replace(tiny_run, tokenizer=copy), tmp_path / "merged")
+    assert (tmp_path / "merged" / "chat_template.jinja").read_text() == "{{ messages[0].content }}"
 
 
 def test_every_token_has_an_embedding(tiny_run: TinyRun) -> None:
