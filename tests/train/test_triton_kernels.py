@@ -16,11 +16,12 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 
 pytest.importorskip("triton")
 
+from functools import partial
 from pathlib import Path
 
 import bitsandbytes.functional as bnb
 
-from steps.train.kernels import elementwise, triton_kernels, triton_norms
+from steps.train.kernels import attention, elementwise, triton_attention, triton_kernels, triton_norms
 from steps.train.kernels.fuse import fuse
 from tests.tiny_peft import PLANS, step, tiny_peft
 
@@ -42,6 +43,38 @@ def twin(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 class TestTwins:
     """Same inputs, both ways."""
+
+    @pytest.mark.parametrize(
+        ("lengths", "heads", "key_heads", "width"),
+        [((100, 30, 170), 2, 1, 64), ((24, 200, 288), 4, 2, 64), ((1, 2, 127), 2, 2, 128), ((384,), 2, 2, 64)],
+    )
+    def test_attention(
+        self, dtype: torch.dtype, lengths: tuple[int, ...], heads: int, key_heads: int, width: int
+    ) -> None:
+        if DEVICE == "cuda" and dtype == torch.float32:
+            pytest.skip("the trainer computes in bfloat16; float32 products are rounded to tf32 there")
+        tokens = sum(lengths)
+        rows = [draw(tokens, number * width + 8, dtype=dtype, seed=number) for number in (heads, key_heads, key_heads)]
+        q, k, v = (wide[:, :-8] for wide in rows)  # rows with a stride
+        positions = torch.cat([torch.arange(length) for length in lengths]).to(DEVICE)
+        angles = positions[:, None] * (1e4 ** (-torch.arange(0, width, 2, device=DEVICE) / width)).repeat(2)
+        tables, slope = (angles.cos().to(dtype), angles.sin().to(dtype)), draw(tokens, heads * width, dtype=dtype)
+        out, sums = triton_attention.forward(q, k, v, *tables, positions, width)
+        wide = [x.float() for x in (q, k, v, *tables)]
+        expected, expected_sums = attention.forward(*wide, positions, width)  # type: ignore[call-arg, arg-type]  # five tensors
+        near = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+        if dtype == torch.bfloat16:
+            near = partial(torch.testing.assert_close, rtol=2e-2, atol=4e-2)
+        near(out.float(), expected)
+        near(sums, expected_sums)
+        saved = (q, k, v, *tables, positions, out, sums)
+        found = triton_attention.backward(slope, saved, width, 512)
+        again = triton_attention.backward(slope, saved, width, 512)
+        for one, other, twin in zip(
+            found, again, attention.backward(slope.float(), (*wide, positions), width, 512), strict=True
+        ):
+            assert torch.equal(one, other)
+            near(one.float(), twin)
 
     @pytest.mark.parametrize("shape", [(64, 128), (33, 192)])
     def test_dequantise(self, dtype: torch.dtype, shape: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steps.train.kernels import libraries
+from steps.train.kernels.attention import LONGEST, install_attention, takes
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm, ranks
 from steps.train.kernels.layers import decoder_layers
 from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle, other_dropout
@@ -29,6 +30,7 @@ class Fusion:
     projections: int = 0
     shared_inputs: int = 0
     mlps: int = 0
+    attentions: int = 0
     norms: int = 0
     layers: int = 0
     choices: list[str] = field(default_factory=list)  # one line each: what, and why
@@ -40,7 +42,8 @@ class Fusion:
         for why in self.left.values():
             kinds[why] = kinds.get(why, 0) + 1
         left = [f"{count} left to PEFT: {why}" for why, count in kinds.items()]
-        fused = f"fused {self.projections} projections, {self.mlps} MLPs, {self.norms} norms, {self.layers} layers"
+        counts = f"{self.mlps} MLPs, {self.attentions} attentions, {self.norms} norms, {self.layers} layers"
+        fused = f"fused {self.projections} projections, {counts}"
         return "; ".join([fused, *self.choices, *left])
 
 
@@ -75,7 +78,7 @@ def fuse(model: "PeftModel", plan: Plan) -> Fusion:
     fusion.projections = len(plain)
     if plain:
         _fuse_norms(model, fusion, parts)
-        fusion.choices += [libraries.rotary(model), libraries.attention(model)]
+        fusion.choices += [_fuse_attention(model, fusion), libraries.rotary(model)]
     preserve = other_dropout(model, fusion.left) is not None  # our own seeds are kept
     fusion.layers = fuse_layers(layers, parts, plan, fusion.scratch, preserve_rng_state=preserve)
     fusion.choices += _said(plan, len(layers))
@@ -112,6 +115,18 @@ def _fuse_norms(model: torch.nn.Module, fusion: Fusion, parts: dict[str, Part]) 
             remake = part.handling.remake_norms and name.endswith("layernorm")
             install_norm(module, fusion.scratch, remake=remake)
             fusion.norms += 1
+
+
+def _fuse_attention(model: "PeftModel", fusion: Fusion) -> str:
+    """Fuse attention and its rotary embedding where flash attention would run; says what attention runs on."""
+    chosen = libraries.attention(model)
+    for module in model.modules():
+        if takes(module):
+            install_attention(module)
+            fusion.attentions += 1
+    if not fusion.attentions:
+        return chosen
+    return f"attention with the rotary embedding inside, by Triton; where a sequence exceeds {LONGEST} tokens, {chosen}"
 
 
 def _said(plan: Plan, layers: int) -> list[str]:

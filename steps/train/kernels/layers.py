@@ -73,7 +73,7 @@ class Sites:
 def install_layer(layer: Any, sites: Sites, run: Forward | None) -> None:
     """Replace the forward of a decoder layer that ``recognise.is_norm_first`` knows; ``run`` recomputes it."""
     plain, scratch = layer.forward, sites.first.scratch
-    wants_positions = "position_ids" in inspect.signature(type(layer.self_attn).forward).parameters
+    wants_positions = "position_ids" in inspect.signature(layer.self_attn.forward).parameters
 
     def fused(hidden_states: torch.Tensor, **rest: Any) -> torch.Tensor:
         normed: Normed | None = scratch.normed.take(hidden_states)

@@ -82,6 +82,62 @@ def is_llama_norm(module: torch.nn.Module) -> bool:
     return isinstance(result, torch.Tensor) and torch.allclose(result, expected, rtol=tolerance, atol=tolerance)
 
 
+def is_llama_attention(module: torch.nn.Module) -> bool:
+    """Whether a module's class rotates halves of queries and keys, as Llama's, and does nothing else to them.
+
+    Tried on stand-ins for its projections, and for the attention function that it looks up in transformers.
+    """
+    from transformers import AttentionInterface
+
+    if {name for name, _ in module.named_children()} != {"q_proj", "k_proj", "v_proj", "o_proj"}:
+        return False
+    seen: dict[str, Any] = {}
+
+    def function(
+        stand_in: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: None, **options: Any
+    ) -> tuple[torch.Tensor, None]:
+        seen.update(options, q=q, k=k, v=v)
+        return v.transpose(1, 2), None
+
+    AttentionInterface.register("stand_in", function)
+    config = getattr(module, "config", None)
+    config = config.to_dict() if config else {}
+    stand_in = SimpleNamespace(
+        **{f"{name}_proj": getattr(torch, of) for name, of in (("q", "sin"), ("k", "cos"), ("v", "exp"))},
+        o_proj=torch.square,
+        config=SimpleNamespace(**{**config, "_attn_implementation": "stand_in"}),
+        training=True,
+        head_dim=4,
+        layer_idx=0,
+        **{name: getattr(module, name, None) for name in ("scaling", "attention_dropout", "sliding_window")},
+    )
+    place = next(module.parameters()).device  # a function that rotates may be a kernel
+    x = torch.linspace(-2, 2, 24, device=place).view(1, 3, 8)
+    angles = torch.linspace(0, 3, 6, device=place).view(1, 3, 2).repeat(1, 1, 2)
+    tables = angles.cos(), angles.sin()
+    try:
+        result, _ = inspect.unwrap(type(module).forward)(stand_in, x, position_embeddings=tables, attention_mask=None)
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # it reads more of itself, or is called otherwise
+        return False
+    finally:
+        AttentionInterface._global_mapping.pop("stand_in")
+    scaling = seen.pop("scaling", None)
+    expected = {"q": rotated(_heads(x.sin()), *tables), "k": rotated(_heads(x.cos()), *tables), "v": _heads(x.exp())}
+    same = all(torch.allclose(seen.pop(name), tensor) for name, tensor in expected.items())
+    plain = same and torch.equal(result, x.exp().square()) and scaling == getattr(module, "head_dim", 0) ** -0.5
+    return plain and not any(seen.values())  # a window, a cap of the scores, dropout
+
+
+def _heads(x: torch.Tensor) -> torch.Tensor:
+    return x.view(1, 3, 2, 4).transpose(1, 2)
+
+
+def rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Llama's rotary embedding of [..., tokens, width] by tables of [tokens, width]."""
+    one, two = heads.chunk(2, dim=-1)
+    return heads * cos + torch.cat((-two, one), dim=-1) * sin
+
+
 def is_norm_first(module: torch.nn.Module) -> bool:
     """Whether a decoder layer is r = x + attention(norm(x)); r + MLP(norm(r)): tried on stand-ins for its children.
 

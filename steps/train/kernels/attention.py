@@ -1,0 +1,149 @@
+"""Causal attention over packed sequences that rotates queries and keys itself: one autograd function."""
+
+from typing import Any, cast
+
+import torch
+
+from steps.train.kernels import elementwise
+from steps.train.kernels.layers import BOUNDS
+from steps.train.kernels.recognise import is_llama_attention, rotated
+
+WIDTHS = (64, 128)
+"""Widths of a head that the kernels take."""
+LONGEST = 1024
+"""Tokens of the longest sequence up to which they are used instead of flash attention; measured at 512."""
+
+
+def forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    positions: torch.Tensor,
+    width: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention of each token to those of its sequence up to itself.
+
+    Args:
+        q: [tokens, heads * width], not rotated; rows may have a stride, as those of ``k`` and ``v``
+            [tokens, key heads * width].
+        cos, sin: [tokens, width], both halves the same.
+        positions: [tokens]; a sequence starts where it is 0.
+        width: of a head.
+
+    Returns:
+        The result [tokens, heads * width], and log2 of each softmax's sum [heads, tokens] in float32.
+    """
+    if elementwise.triton_runs(q):
+        from steps.train.kernels import triton_attention
+
+        return triton_attention.forward(q, k, v, cos, sin, positions, width)
+    scores, values = _scores(q, k, v, cos, sin, positions, width)
+    out = (scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ values).transpose(0, 1).reshape(q.shape)
+    return out, scores.float().logsumexp(-1) / torch.log(torch.tensor(2.0))
+
+
+def backward(
+    by_out: torch.Tensor, saved: tuple[torch.Tensor, ...], width: int, longest: int
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of ``q``, ``k`` and ``v``; ``saved``: the tensors that ``forward`` took and gave, in its order."""
+    q, k, v, cos, sin, positions = saved[:6]
+    if elementwise.triton_runs(q):
+        from steps.train.kernels import triton_attention
+
+        return triton_attention.backward(by_out, saved, width, longest)
+    with torch.enable_grad():
+        q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
+        scores, values = _scores(q, k, v, cos, sin, positions, width)
+        out = (scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ values).transpose(0, 1).reshape(q.shape)
+        return torch.autograd.grad(out, (q, k, v), by_out)
+
+
+def _scores(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    positions: torch.Tensor,
+    width: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores [heads, tokens, tokens], -inf where a token does not see another, and values [heads, tokens, width]."""
+    queries, keys, values = (x.reshape(x.shape[0], -1, width).transpose(0, 1) for x in (q, k, v))
+    queries, keys = rotated(queries, cos, sin), rotated(keys, cos, sin)
+    group = queries.shape[0] // keys.shape[0]
+    scores = queries @ keys.repeat_interleave(group, 0).transpose(1, 2) * width**-0.5
+    index = torch.arange(len(positions), device=q.device)
+    begins = index - positions
+    seen = (index[None, :] <= index[:, None]) & (index[None, :] >= begins[:, None])
+    return scores.masked_fill(~seen, float("-inf")), values.repeat_interleave(group, 0)
+
+
+class PackedAttention(torch.autograd.Function):
+    """``forward`` and ``backward`` of this module."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        positions: torch.Tensor,
+        width: int,
+        longest: int,
+    ) -> torch.Tensor:
+        """``longest``: no sequence has more tokens."""
+        out, sums = forward(q, k, v, cos, sin, positions, width)
+        ctx.save_for_backward(q, k, v, cos, sin, positions, out, sums)
+        ctx.width, ctx.longest = width, longest
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *by_outs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of queries, keys and values."""
+        return *backward(by_outs[0], ctx.saved_tensors, ctx.width, ctx.longest), None, None, None, None, None
+
+
+def takes(module: torch.nn.Module) -> bool:
+    """Whether the kernels compute what this module does, and may run where it lies."""
+    config: Any = getattr(module, "config", None)
+    if getattr(config, "_attn_implementation", None) != "flash_attention_2" or not is_llama_attention(module):
+        return False
+    weight = next(module.parameters())
+    plain = cast(Any, module).head_dim in WIDTHS and not config.attention_dropout
+    return plain and elementwise.triton_runs(weight)
+
+
+def install_attention(module: torch.nn.Module) -> None:
+    """Replace the forward of Llama's attention; what it cannot take goes the former way."""
+    plain = module.forward
+    attention = cast(Any, module)
+    width = int(attention.head_dim)
+
+    def forward(
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        other = attention_mask is not None or past_key_values is not None or hidden_states.shape[0] > 1
+        longest = kwargs.get("max_length_q", LONGEST + 1)
+        if position_ids is None or other or longest > LONGEST:
+            seen = {} if longest > LONGEST and kwargs.keys() >= BOUNDS else {"position_ids": position_ids}
+            result: tuple[torch.Tensor, None] = plain(
+                hidden_states, position_embeddings, attention_mask, past_key_values, **seen, **kwargs
+            )
+            return result
+        heads = [layer(hidden_states)[0] for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        angles = [table[0] for table in position_embeddings]
+        out: torch.Tensor = PackedAttention.apply(  # type: ignore[no-untyped-call]  # torch has no types there
+            *heads, *angles, position_ids[0], width, longest
+        )
+        return attention.o_proj(out[None]), None
+
+    module.forward = forward
