@@ -110,14 +110,19 @@ def _home_of(name: str) -> ModuleType:
 
 
 def _install(path: Path, cron: str, name: str | None, stack: str | None, on_failure: str | None) -> str:
+    from zenml.client import Client
+
     from pipelines.finetune import finetune
     from pipelines.schedule.plan import Schedule, name_of
+    from pipelines.schedule.stack import use_stack
     from steps.errors import ConfigError
 
     planned = Schedule(name or name_of(path), path.resolve(), cron, stack, on_failure)
+    use_stack(stack)
     finetune.check(path).require()
     box, native = _homes()
-    home, other = (native, box) if _has_schedules(stack) else (box, native)
+    schedulable = Client().active_stack.orchestrator.config.is_schedulable
+    home, other = (native, box) if schedulable else (box, native)
     replaced = {one.name: one for each in (home, other) for one in each.listed()}.get(planned.name)
     if name is None and replaced and replaced.configuration != str(planned.configuration):
         raise ConfigError(
@@ -128,17 +133,3 @@ def _install(path: Path, cron: str, name: str | None, stack: str | None, on_fail
     if replaced and planned.name in [one.name for one in other.listed()]:  # its stack was of the other kind
         other.remove(planned.name)
     return said
-
-
-def _has_schedules(stack: str | None) -> bool:
-    """Whether the stack's orchestrator runs schedules of its own."""
-    from zenml.client import Client
-    from zenml.stack import Stack
-
-    from steps.errors import ConfigError
-
-    try:
-        model = Client().get_stack(stack) if stack else Client().active_stack_model
-    except KeyError as error:
-        raise ConfigError(f"--stack {stack}: ZenML has no such stack; list them with: zenml stack list") from error
-    return Stack.from_model(model).orchestrator.config.is_schedulable

@@ -32,13 +32,13 @@ def check_cron(cron: str) -> None:
                     "a-b/n are understood"
                 )
     try:
-        next_due(cron, datetime.now().astimezone())
+        next_due(cron, datetime.now())
     except CroniterError as error:
         raise ConfigError(f"--cron {cron!r}: {error}; {EXAMPLE}") from error
 
 
 def next_due(cron: str, after: datetime) -> datetime:
-    """When it is due next; ``croniter.CroniterError`` where it is wrong or never due."""
+    """When it is due next, by the clock on the wall; ``croniter.CroniterError`` where it is wrong or never due."""
     due: datetime = croniter(cron, after, implement_cron_bug=True).get_next(datetime)
     return due
 
