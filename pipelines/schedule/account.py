@@ -26,8 +26,8 @@ def account(run: PipelineRunResponse, seconds: float) -> Iterator[str]:
     if run.status != ExecutionStatus.COMPLETED:
         yield f"{run.name} is {run.status}; see how it goes with: qlora runs"
     elif ran == [ALWAYS_RUNS]:
-        equal = equal_to(version) if version else ""
-        yield f"nothing changed: every step but {ALWAYS_RUNS} came from the cache{f', as of {equal}' if equal else ''}; {production}; {took}"
+        made = f" as {equal_to(version)} made it" if version and equal_to(version) else ""
+        yield f"nothing changed: all but {ALWAYS_RUNS} came from the cache{made}; {production}; {took}"
     else:
         cached = [name for name in run.steps if name not in ran]
         yield f"ran: {', '.join(ran)}; from the cache: {', '.join(cached) or 'none'}"

@@ -36,10 +36,10 @@ def main(name: str) -> int:
         store.note(name, f"{began} {lines[-1]}")
         return 0
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
-    error = hook.without_secrets("\n".join(errors or lines))
-    store.note(name, f"{began} failed: {error.splitlines()[-1] if error else f'exit code {code}'}")
+    said = hook.without_secrets("\n".join(errors or lines))
+    store.note(name, f"{began} failed: {said.splitlines()[-1] if said else f'exit code {code}'}")
     if entry.schedule.on_failure is not None:
-        failure = hook.Failure(name, str(entry.schedule.configuration), code, error)
+        failure = hook.Failure(name, str(entry.schedule.configuration), code, said)
         problem = hook.call(entry.schedule.on_failure, failure)
         print(f"on-failure hook failed: {problem}" if problem else "on-failure hook called", flush=True)
     print(f"{name}: the run failed, exit code {code}", flush=True)
