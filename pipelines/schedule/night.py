@@ -38,6 +38,7 @@ def main(name: str) -> int:
 
 def _run(name: str) -> None:
     """Run the pipeline as ``zenml pipeline run`` does, and say in the last line what came of it."""
+    schedule = store.entry_named(name).schedule
     from zenml.utils.source_utils import set_custom_source_root
 
     set_custom_source_root(str(ROOT))  # ZenML would take this module's folder, and find no step in the cache
@@ -47,7 +48,6 @@ def _run(name: str) -> None:
     from pipelines.schedule.account import account
     from pipelines.schedule.stack import use_stack
 
-    schedule = store.entry_named(name).schedule
     began = time.monotonic()
     use_stack(schedule.stack)
     run: PipelineRunResponse | None = finetune.with_options(config_path=str(schedule.configuration))()
