@@ -50,12 +50,14 @@ def _data(run: PipelineRunResponse, ran: list[str]) -> Iterator[str]:
 
 
 def _figures(run: PipelineRunResponse) -> Iterator[str]:
+    """The loss, and what else is decidedly better or worse."""
     report: EvaluationReport = outputs_of(run)["evaluation_report"].load()
     compared = [("base", report.figures)]
     if report.production is not None:
-        compared.append((f"production, version {report.production.version}", report.production.figures))
+        compared.append((f"version {report.production.version} in production", report.production.figures))
     for against, figures in compared:
-        told = [f"{one.name} {one.show(one.base)} > {one.show(one.tuned)} {one.verdict}" for one in figures]
+        telling = [one for one in figures if one.name == "loss" or one.verdict in ("better", "worse")]
+        told = [f"{one.name} {one.show(one.base)} > {one.show(one.tuned)} {one.verdict}" for one in telling]
         if told:
             yield f"against {against}: {', '.join(told)}"
 

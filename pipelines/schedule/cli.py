@@ -114,14 +114,14 @@ def _install(path: Path, cron: str, name: str | None, stack: str | None, on_fail
 
     from pipelines.finetune import finetune
     from pipelines.schedule.plan import Schedule, name_of
-    from pipelines.schedule.stack import use_stack
+    from pipelines.schedule.stack import on_stack
     from steps.errors import ConfigError
 
     planned = Schedule(name or name_of(path), path.resolve(), cron, stack, on_failure)
-    use_stack(stack)
-    finetune.check(path).require()
+    with on_stack(stack):
+        finetune.check(path).require()
+        schedulable = Client().active_stack.orchestrator.config.is_schedulable
     box, native = _homes()
-    schedulable = Client().active_stack.orchestrator.config.is_schedulable
     home, other = (native, box) if schedulable else (box, native)
     replaced = {one.name: one for each in (home, other) for one in each.listed()}.get(planned.name)
     if name is None and replaced and replaced.configuration != str(planned.configuration):

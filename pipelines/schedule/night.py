@@ -46,15 +46,15 @@ def _run(name: str) -> None:
 
     from pipelines.finetune import finetune
     from pipelines.schedule.account import account
-    from pipelines.schedule.stack import use_stack
+    from pipelines.schedule.stack import on_stack
 
     began = time.monotonic()
-    use_stack(schedule.stack)
-    run: PipelineRunResponse | None = finetune.with_options(config_path=str(schedule.configuration))()
-    if run is None:
-        raise PipelineError(f"{schedule.stack or 'the active stack'}: ran nothing")
-    for line in account(Client().get_pipeline_run(run.id), time.monotonic() - began):
-        print(line, flush=True)
+    with on_stack(schedule.stack):
+        run: PipelineRunResponse | None = finetune.with_options(config_path=str(schedule.configuration))()
+        if run is None:
+            raise PipelineError(f"{schedule.stack or 'the active stack'}: ran nothing")
+        for line in account(Client().get_pipeline_run(run.id), time.monotonic() - began):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_three_nights(nightly: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert run.main("nightly") == 0
         lines = capfd.readouterr().out.rstrip().splitlines()
         with capfd.disabled():  # the table of docs/schedule.md is made of these
-            print(f"\n{what}", *lines[lines.index("") :][-4:], sep="\n  ")
+            print(f"\n{what}", *lines[-lines[::-1].index("") :], sep="\n  ")
         assert store.noted("nightly").endswith(lines[-1])
         return lines
 

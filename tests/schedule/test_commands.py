@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from pipelines.cli import main
 from pipelines.schedule import native, store
 from pipelines.schedule.plan import Listed, Schedule
+from pipelines.schedule.stack import on_stack
 from tests.schedule.conftest import Machine
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml")
@@ -99,3 +100,22 @@ def test_a_stack_whose_orchestrator_has_schedules_gets_them(timers: Machine, mon
     assert handed == [Schedule("quickstart", Path(CONFIG), "0 3 * * *")]
     assert store.entries() == [], "and not on this machine as well"
     assert list(timers.units.iterdir()) == []
+
+
+def test_a_stack_is_active_for_the_block_alone(timers: Machine) -> None:
+    from zenml.client import Client
+    from zenml.enums import StackComponentType
+
+    default = Client().active_stack_model
+    components = {kind: found[0].id for kind, found in default.components.items()}
+    made = Client().create_stack("gpu", {StackComponentType(kind): identity for kind, identity in components.items()})
+    with on_stack("gpu"):
+        assert Client().active_stack_model.id == made.id
+        assert Client().active_stack.id == made.id
+        with on_stack(None):
+            assert Client().active_stack_model.id == made.id
+    assert Client().active_stack_model.id == default.id
+    assert schedule(*NIGHTLY, "--stack", "gpu").exit_code == 0
+    assert " gpu " in schedule("list").output
+    assert Client().active_stack_model.id == default.id
+    Client().delete_stack(made.id)
