@@ -8,8 +8,12 @@ import subprocess
 from pipelines.schedule.commands import run
 from pipelines.schedule.cron import portable
 from pipelines.schedule.store import Entry, entry_named, log_file
+from steps.errors import DeviceError
 
 PAUSED = "#paused "
+
+NO_TABLE = ("no crontab for", "No such file or directory")
+"""What ``crontab -l`` says where there is no table yet: cronie and Debian's cron, and busybox."""
 
 
 def available() -> bool:
@@ -71,7 +75,13 @@ def _mark(name: str) -> str:
 
 
 def _lines() -> list[str]:
-    return (run("crontab", "-l", check=False) or "").splitlines()  # a user without a table: exit code 1
+    """The table as it is; an error other than that there is none yet would cost the user his table."""
+    try:
+        return run("crontab", "-l").splitlines()
+    except DeviceError as error:
+        if any(text in str(error) for text in NO_TABLE):
+            return []
+        raise
 
 
 def _others(name: str) -> list[str]:

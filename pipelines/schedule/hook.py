@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 COMMAND_SECONDS = 60
 URL_SECONDS = 30
 
-SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
+SECRET_NAMES = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
 SECRET_TEXTS = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=://)[^/\s@]+(?=@)")
 """Hugging Face tokens, and user and password of a URL."""
 

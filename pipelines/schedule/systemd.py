@@ -6,7 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_config_path
 
-from pipelines.schedule.commands import run
+from pipelines.schedule.commands import attempt, run
 from pipelines.schedule.cron import on_calendar
 from pipelines.schedule.store import Entry
 
@@ -23,8 +23,8 @@ RUNNING = ("running", "degraded", "starting", "initializing", "maintenance")
 def manager() -> str:
     """``systemd`` or ``systemd --user``, whichever this user's timers belong to, empty where neither runs."""
     where = "systemd" if os.geteuid() == 0 else "systemd --user"
-    state = run("systemctl", *_scope(where), "is-system-running", check=False)
-    return where if state is not None and state.strip() in RUNNING else ""
+    state = attempt("systemctl", *_scope(where), "is-system-running")
+    return where if state is not None and state.stdout.strip() in RUNNING else ""
 
 
 def install(entry: Entry) -> str:
@@ -39,7 +39,7 @@ def install(entry: Entry) -> str:
         (folder / file).write_text(text, encoding="utf-8")
     run("systemctl", *_scope(where), "daemon-reload")
     run("systemctl", *_scope(where), "stop", _timer(name))
-    run("systemctl", *_scope(where), "clean", "--what=state", _timer(name), check=False)  # none before the first time
+    _forget_last_time(name, where)
     run("systemctl", *_scope(where), "enable", "--now", _timer(name))
     lingers = where == "systemd" or (LINGER / getpass.getuser()).exists()
     hint = "" if lingers else "; it runs while you are logged in, and always after: loginctl enable-linger"
@@ -48,7 +48,8 @@ def install(entry: Entry) -> str:
 
 def active(name: str, where: str) -> bool:
     """Whether its timer is started and will be at the next boot."""
-    return run("systemctl", *_scope(where), "is-enabled", _timer(name), check=False) == "enabled\n"
+    state = attempt("systemctl", *_scope(where), "is-enabled", _timer(name))
+    return state is not None and state.stdout.strip() == "enabled"
 
 
 def pause(name: str, where: str) -> None:
@@ -58,14 +59,14 @@ def pause(name: str, where: str) -> None:
 
 def resume(name: str, where: str) -> None:
     """Start it; a time that went by during the pause is not caught up."""
-    run("systemctl", *_scope(where), "clean", "--what=state", _timer(name), check=False)
+    _forget_last_time(name, where)
     run("systemctl", *_scope(where), "enable", "--now", _timer(name))
 
 
 def remove(name: str, where: str) -> None:
     """Stop its timer and delete its units and what systemd remembers of it; a run that is going on ends by itself."""
     pause(name, where)
-    run("systemctl", *_scope(where), "clean", "--what=state", _timer(name), check=False)
+    _forget_last_time(name, where)
     for file in (_timer(name), f"{_unit(name)}.service"):
         (_folder(where) / file).unlink(missing_ok=True)
     run("systemctl", *_scope(where), "daemon-reload")
@@ -81,6 +82,7 @@ def units(entry: Entry) -> dict[str, str]:
     """Its two unit files by name. They hold no secret, since every user of the machine can read them."""
     name, system = entry.schedule.name, entry.where == "systemd"
     network = "Wants=network-online.target\nAfter=network-online.target\n" if system else ""
+    user = f"User={getpass.getuser()}\n" if system else ""  # so that it has a home folder
     calendar = "".join(f"OnCalendar={text}\n" for text in on_calendar(entry.schedule.cron))
     command = " ".join(
         _quoted(word).replace("$", "$$") for word in [entry.python, "-m", "pipelines.schedule.run", name]
@@ -91,7 +93,7 @@ def units(entry: Entry) -> dict[str, str]:
     variables = " ".join(_quoted(f"{key}={value}") for key, value in environment.items())
     service = (
         f"[Unit]\nDescription=Retraining {name}\n{network}\n"
-        f"[Service]\nType=oneshot\n{f'User={getpass.getuser()}' if system else ''}\n"
+        f"[Service]\nType=oneshot\n{user}"
         f"WorkingDirectory={str(entry.folder).replace('%', '%%')}\n"
         f"Environment={variables}\nExecStart={command}\n"
         f"# a run found its former one still going on\nSuccessExitStatus={BUSY}\n"
@@ -102,6 +104,11 @@ def units(entry: Entry) -> dict[str, str]:
         "[Install]\nWantedBy=timers.target\n"
     )
     return {f"{_unit(name)}.service": service, _timer(name): timer}
+
+
+def _forget_last_time(name: str, where: str) -> None:
+    """So that nothing is caught up; fails where it never ran, which is as good."""
+    attempt("systemctl", *_scope(where), "clean", "--what=state", _timer(name))
 
 
 def _quoted(word: str) -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -125,8 +126,14 @@ def test_the_crontab_line_does_what_it_says(machine: Machine, tmp_path: Path, mo
     command = machine.table[0].split(maxsplit=5)[5].replace("\\%", "\0")
     assert "%" not in command
     subprocess.run(["/bin/sh", "-c", command.replace("\0", "%")], env={}, check=True)
-    log = (machine.state / "nightly.log").read_text().splitlines()
-    assert log == [str(folder), str(tmp_path / "state"), "-m pipelines.schedule.run nightly"]
+    log = machine.state / "nightly.log"
+    said = [str(folder), str(tmp_path / "state"), "-m pipelines.schedule.run nightly"]
+    assert log.read_text().splitlines() == said
+    assert box.run_now("nightly") == f"nightly is started; watch it with: tail -f {log}"
+    end = time.monotonic() + 30
+    while log.read_text().splitlines() != said * 2:  # it is started, not waited for
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_machine_that_got_systemd_has_no_second_line(machine: Machine) -> None:
@@ -142,6 +149,17 @@ def test_a_machine_with_neither_says_so(machine: Machine) -> None:
     with pytest.raises(DeviceError, match="neither systemd nor a crontab command is here"):
         box.install(nightly())
     assert box.listed() == []
+
+
+def test_a_table_that_cannot_be_read_is_not_written(machine: Machine) -> None:
+    machine.has(systemd=None, crontab=True)
+    box.install(nightly())
+    before = machine.table
+    path = machine.programs / "crontab"
+    path.write_text(path.read_text().replace("-l) cat", "-l) echo 'Permission denied' >&2; exit 1; cat"))
+    with pytest.raises(DeviceError, match="crontab -l: Permission denied"):
+        box.install(nightly("0 5 * * *"))
+    assert machine.table == before
 
 
 def test_what_the_programs_say_reaches_the_user(machine: Machine) -> None:

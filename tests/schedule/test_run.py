@@ -195,11 +195,13 @@ def test_nobody_listens(server: str) -> None:
         (f"token {TOKEN} refused", "token *** refused"),
         ("s3: https://me:pass@store/x failed", "s3: https://***@store/x failed"),
         ("key sk-1234 is wrong", "key *** is wrong"),
+        ("it is true", "it is true"),
         ("nothing here: hf_ and /data/a@b", "nothing here: hf_ and /data/a@b"),
     ],
 )
 def test_secrets_are_starred(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "sk-1234")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     assert hook.without_secrets(text) == shown
 
 
