@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.console import quiet_console
+from pipelines.schedule.cli import schedule
 
 if TYPE_CHECKING:
     from pipelines.config import CheckedConfig
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 @click.group()
 def main() -> None:
     """Fine-tune a language model to write code, and prove the result."""
+
+
+main.add_command(schedule)
 
 
 config_option = click.option(

@@ -1,0 +1,92 @@
+"""Schedules as lines of the user's crontab, where systemd does not run. Cron catches nothing up."""
+
+import os
+import shlex
+import shutil
+import subprocess
+
+from pipelines.schedule.commands import run
+from pipelines.schedule.cron import portable
+from pipelines.schedule.store import Entry, entry_named, log_file
+from steps.errors import DeviceError
+
+PAUSED = "#paused "
+
+NO_TABLE = ("no crontab for", "No such file or directory")
+"""What ``crontab -l`` says where there is no table yet: cronie and Debian's cron, and busybox."""
+
+
+def available() -> bool:
+    """Whether there is a ``crontab`` command."""
+    return shutil.which("crontab") is not None
+
+
+def install(entry: Entry) -> str:
+    """Put its line into the table instead of one of the same name; where its output goes."""
+    name = entry.schedule.name
+    _write([*_others(name), line_of(entry)])
+    return f"output: {log_file(name)}"
+
+
+def active(name: str) -> bool:
+    """Whether its line is there and not commented out."""
+    return any(_mark(name) in line and not line.startswith(PAUSED) for line in _lines())
+
+
+def pause(name: str) -> None:
+    """Comment its line out."""
+    _write([*_others(name), PAUSED + line_of(entry_named(name))])
+
+
+def resume(name: str) -> None:
+    """Write its line again."""
+    _write([*_others(name), line_of(entry_named(name))])
+
+
+def remove(name: str) -> None:
+    """Take its line out of the table."""
+    _write(_others(name))
+
+
+def run_now(name: str) -> str:
+    """Start a run that outlives this command; the command that shows its output."""
+    entry = entry_named(name)
+    with log_file(name).open("ab") as log:
+        command = [entry.python, "-m", "pipelines.schedule.run", name]
+        subprocess.Popen(command, cwd=entry.folder, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - the interpreter and name that were scheduled
+    return f"tail -f {shlex.quote(str(log_file(name)))}"
+
+
+def line_of(entry: Entry) -> str:
+    """Its line; crontab(5) takes an unescaped per cent sign for the end of the command."""
+    name = entry.schedule.name
+    state = os.environ.get("XDG_STATE_HOME")
+    variables = f"XDG_STATE_HOME={shlex.quote(state)} " if state else ""
+    python, log = shlex.quote(entry.python), shlex.quote(str(log_file(name)))
+    command = (
+        f"cd {shlex.quote(str(entry.folder))} && {variables}{python} -m pipelines.schedule.run {name} >>{log} 2>&1"
+    )
+    return f"{portable(entry.schedule.cron)} {command} {_mark(name)}".replace("%", "\\%")
+
+
+def _mark(name: str) -> str:
+    """Tells its line from all others; the shell takes it for a comment."""
+    return f"# qlora schedule {name}."
+
+
+def _lines() -> list[str]:
+    """The table as it is; an error other than that there is none yet would cost the user his table."""
+    try:
+        return run("crontab", "-l").splitlines()
+    except DeviceError as error:
+        if any(text in str(error) for text in NO_TABLE):
+            return []
+        raise
+
+
+def _others(name: str) -> list[str]:
+    return [line for line in _lines() if not line.endswith(_mark(name))]
+
+
+def _write(lines: list[str]) -> None:
+    run("crontab", "-", given="".join(f"{line}\n" for line in lines))
