@@ -1,20 +1,18 @@
 """The one difference between a local and a remote artifact store: whether a path can be used in place."""
 
 import errno
-import glob
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 from zenml.artifact_stores import BaseArtifactStore, LocalArtifactStore
 from zenml.client import Client
 
 from steps.errors import DeviceError
+from steps.scratch import own_folder
 
 
 def local_path(uri: str, store: BaseArtifactStore) -> Path | None:
@@ -47,8 +45,9 @@ def saving(uri: str, store: BaseArtifactStore) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        store.rmtree(uri)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        with suppress(OSError):  # the store may have become read-only: the block's own error says so
+            store.rmtree(uri)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DeviceError(
                 f"{uri}: the disk of the artifact store is full; free some space, or point the store at a larger disk"
             ) from error
@@ -63,22 +62,9 @@ def output_directory() -> Iterator[Path]:
     step fails; the next one removes what a killed process of this machine left behind.
     """
     store = Client().active_stack.artifact_store
-    parent = Path(store.path if isinstance(store, LocalArtifactStore) else tempfile.gettempdir())
-    owner = f".step-{platform.node()}-"
-    for left in parent.glob(f"{glob.escape(owner)}*"):
-        if not _still_runs(int(left.name.removeprefix(owner).split("-")[0]), left):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{owner}{os.getpid()}-", dir=parent))
+    folder = own_folder(".step", Path(store.path if isinstance(store, LocalArtifactStore) else tempfile.gettempdir()))
     try:
         yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _still_runs(number: int, folder: Path) -> bool:
-    """Whether the process that made the folder runs; one that began after the folder changed only has its number."""
-    try:
-        return float(psutil.Process(number).create_time()) <= folder.stat().st_mtime
-    except (psutil.NoSuchProcess, FileNotFoundError):
-        return False

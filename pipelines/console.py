@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, cast
 
-from steps.errors import PipelineError
+from pipelines.refusals import refusal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,11 +45,18 @@ class ConsoleFilter(logging.Filter):
     """Keeps adverts off the console, and the traceback of a user's error, whose message ends the run."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown; a user's error loses its traceback, any other error keeps it."""
+        """Whether the record is shown; a user's error and a machine's loses its traceback, any other error keeps it."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, PipelineError):
+        if error is not None and refusal(error) is not None:
             record.exc_info = record.exc_text = None
+        if isinstance(record.args, tuple):
+            record.args = tuple(_plain(value) for value in record.args)
         return not str(record.msg).startswith(ADVERTS)
+
+
+def _plain(value: object) -> object:
+    """An error that the machine is the reason of as its one line; ZenML logs it with the database's statement."""
+    return (refusal(value) or value) if isinstance(value, BaseException) else value
 
 
 CONSOLE_FILTER = ConsoleFilter()

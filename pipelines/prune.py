@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,9 @@ LARGE = {kind.__name__ for kind in (DatasetMaterializer, DatasetDictMaterializer
 
 TAG = "pruned"
 """ZenML's tag of what was removed."""
+
+LONG_AGO = datetime(2000, 1, 1)
+"""When a removed artifact's cache entry expires: were it now, a clock that is set back would offer it again."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,11 @@ def remove(doomed: list[Unneeded]) -> None:
     First no step that made one is offered by ZenML's cache any more, then no version links one, and only then files
     go; until they are gone a tag says where to go on. ZenML keeps the record of an artifact that a run has used.
     """
-    client, now = Client(), datetime.now(UTC).replace(tzinfo=None)
+    client = Client()
     logging.getLogger("zenml.client").setLevel(logging.WARNING)  # it would say each folder, which `shown` has said
     for step in {one.artifact.producer_step_run_id for one in doomed}:
         if step is not None:
-            client.update_step_run(step, cache_expires_at=now)
+            client.update_step_run(step, cache_expires_at=LONG_AGO)
     for one in doomed:
         client.update_artifact_version(one.artifact.id, add_tags=[TAG])
         for version in one.versions:

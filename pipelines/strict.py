@@ -16,8 +16,9 @@ from zenml.steps import BaseStep
 from pipelines.config import CheckedConfig, Parameter, check_config
 from pipelines.console import quiet_console
 from pipelines.labels import label
+from pipelines.refusals import refusal
 from pipelines.summary import summarise
-from steps.errors import ConfigError, PipelineError
+from steps.errors import ConfigError
 
 
 class StrictPipeline(Pipeline):
@@ -124,13 +125,14 @@ class PlainError(click.ClickException):
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """In a command line (any click command, ZenML's too) turn a user's error into lines without a traceback.
+    """In a command line (any click command, ZenML's too) turn a user's error, or the machine's, into plain lines.
 
     Elsewhere, say in a notebook or a test, the error itself passes.
     """
     try:
         yield
-    except PipelineError as error:
-        if click.get_current_context(silent=True) is None:
+    except Exception as error:
+        plain = refusal(error)
+        if plain is None or click.get_current_context(silent=True) is None:
             raise
-        raise PlainError(str(error)) from None
+        raise PlainError(str(plain)) from None

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and hashes of them."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from steps.errors import DeviceError
+
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Numbers of an ``OSError`` whose reason is a disk, whatever was being done."""
 
 
 @contextmanager

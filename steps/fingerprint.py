@@ -46,9 +46,12 @@ def fingerprint(step_file: str, *libraries: str) -> str:
 
 
 def _outdated(path: Path) -> bool:
-    """Whether this process may run another text of the module than the file has now."""
+    """Whether this process may run another text of the module than the file has now.
+
+    A file from the future was written before the clock was set back; it is no reason to run every step again.
+    """
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    return module in sys.modules and path.stat().st_mtime > IMPORTED_AT
+    return module in sys.modules and IMPORTED_AT < path.stat().st_mtime <= time.time()
 
 
 def _imported_files(start: Path) -> set[Path]:

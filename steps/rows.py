@@ -1,10 +1,8 @@
 """The columns of a row from ingestion to evaluation."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import generate_random_fingerprint
+
+from steps.scratch import scratch
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,8 +78,8 @@ def dataset_of(tables: Iterable[pa.Table], features: Features) -> Dataset:
     Its file has no name any more: the disk space is free again when nothing refers to the data set.
     """
     schema = features.arrow_schema
-    with tempfile.TemporaryDirectory(prefix="rows-") as folder:
-        path = Path(folder) / "rows.arrow"
+    with scratch("rows") as folder:
+        path = folder / "rows.arrow"
         with path.open("wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
             for table in tables:
                 writer.write_table(table.cast(schema))

@@ -3,6 +3,7 @@
 import ast
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,14 +75,25 @@ def test_what_loads_an_input_counts(project: Path) -> None:
 
 def test_code_edited_after_its_import_is_nobody_elses(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(str(project / "step.py"))
-    later = module.IMPORTED_AT + 60
-    os.utime(project / "deep.py", (later, later))
+    monkeypatch.setattr(module, "IMPORTED_AT", module.IMPORTED_AT - 120)
+    edited = module.IMPORTED_AT + 60
+    os.utime(project / "deep.py", (edited, edited))
     assert fingerprint(str(project / "step.py")) == before, "this process has not imported it"
     monkeypatch.setitem(sys.modules, "steps.room.deep", module)
     once = fingerprint(str(project / "step.py"))
     assert once != before
     monkeypatch.setattr(module, "IMPORTED_AT", module.IMPORTED_AT + 1)
     assert fingerprint(str(project / "step.py")) not in (before, once), "another process"
+
+
+def test_a_clock_that_was_set_back_runs_no_step_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files of the checkout are from the future then."""
+    monkeypatch.setitem(sys.modules, "steps.room.deep", module)
+    os.utime(project / "deep.py", (module.IMPORTED_AT - 60, module.IMPORTED_AT - 60))
+    before = fingerprint(str(project / "step.py"))
+    tomorrow = time.time() + 86400
+    os.utime(project / "deep.py", (tomorrow, tomorrow))
+    assert fingerprint(str(project / "step.py")) == before
 
 
 def test_no_relative_import_escapes_the_fingerprint() -> None:

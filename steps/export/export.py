@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
@@ -27,6 +26,7 @@ from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import weight_bytes
 from steps.resolve.locks import ModelLock
+from steps.scratch import scratch
 from steps.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def export_model(
     lock = ModelLock.model_validate(origins["base_model"])
     copies = []
     if exports.quantized or exports.gguf:
-        with TemporaryDirectory() as scratch:
+        with scratch("export") as folder:
             rows = test.select(range(min(exports.max_prompts, len(test))))
-            for copy in _copies(_original(merged, lock, rows, Path(scratch)), exports, output):
+            for copy in _copies(_original(merged, lock, rows, folder), exports, output):
                 require_bound(copy)
                 copies.append(copy)
     write_provenance(output, base_model=lock, merged=dict(origins), exports=exports)
@@ -108,10 +108,10 @@ def export_model(
     )
 
 
-def _original(merged: Path, lock: ModelLock, rows: Dataset, scratch: Path) -> Original:
+def _original(merged: Path, lock: ModelLock, rows: Dataset, folder: Path) -> Original:
     device = describe_device()
     model = load_model(merged, device, trust_remote_code=lock.trust_remote_code)
-    return Original(merged, lock, rows, outputs(model, rows, scratch / "merged"), scratch, device)
+    return Original(merged, lock, rows, outputs(model, rows, folder / "merged"), folder, device)
 
 
 def _copies(original: Original, exports: ExportParameters, output: Path) -> Iterator[Copy]:

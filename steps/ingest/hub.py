@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from steps.errors import DataError
+from steps.files import DISK_REFUSES
 from steps.ingest.records import Record, Records
 from steps.resolve.params import Source
 
@@ -41,6 +42,8 @@ def _explained(source: Source, commit: str, key: str) -> Iterator[None]:
     try:
         yield
     except (DatasetsError, ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+            raise
         reason = " ".join(str(error).split())
         raise DataError(
             f"{key}.hub: {source.name!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} "

@@ -7,7 +7,6 @@ import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
@@ -19,6 +18,7 @@ from steps.merge.report import AnswersSideBySide, Differences, FromTrained
 from steps.merge.stream import Merging, merged_tensors
 from steps.quantize.device import Device
 from steps.quantize.load import load_quantized
+from steps.scratch import scratch
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -53,14 +53,14 @@ def compare_models(
     models: Models, rows: Dataset, tokenizer: "PreTrainedTokenizerBase", merging: MergeParameters
 ) -> tuple[Differences, list[FromTrained], list[AnswersSideBySide]]:
     """The artifact against the same model unmerged; each target against what was trained; the answers that differ."""
-    with TemporaryDirectory() as scratch:
+    with scratch("comparison") as folder:
 
         def said(model: "PreTrainedModel | PeftModel", name: str) -> Said:
-            heard = outputs(model, rows, Path(scratch) / name)
+            heard = outputs(model, rows, folder / name)
             return Said(heard, answers(model, tokenizer, rows, merging.max_new_tokens, name))
 
         trained = said(_trained(models), "as trained")
-        unmerged = outputs(_unmerged(models, merging.target), rows, Path(scratch) / "unmerged")
+        unmerged = outputs(_unmerged(models, merging.target), rows, folder / "unmerged")
         merged = {target: said(_merged(models, target, merging.target), f"merged, {target}") for target in models.plans}
         arithmetic = compare(unmerged, merged[merging.target].outputs)
         figures = [

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from steps.errors import ModelError
-from steps.files import hashes, sha256_of
+from steps.files import DISK_REFUSES, hashes, sha256_of
 from steps.resolve.convert import from_gguf, from_pickles, from_quantized, gguf_tokenizer
 from steps.resolve.locks import ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters
@@ -163,6 +163,8 @@ def hub_errors(hub: str, revision: str) -> Iterator[None]:
     try:
         yield
     except (HTTPError, HFValidationError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+            raise
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"parameters.base_model.hub: {hub} at revision {revision} cannot be read from the hub "

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +21,8 @@ from steps.rows import batches_of
 from steps.train.params import CheckpointParameters, TrainingParameters
 
 MANIFEST = "manifest.json"
+FULL = 1 << 20
+"""Bytes; where a checkpoint fails and no more are free, that is why. torch's own error does not say."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 
 
@@ -40,14 +42,15 @@ class Checkpoints:
             DeviceError: the folder cannot be made.
             TrainingError: another process holds the folder.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DeviceError(
-                f"{self.folder}: no checkpoint can be written there ({error.strerror}); name another folder under "
-                "parameters.checkpoints.folder"
-            ) from error
-        with locked(self.lock, _busy):
+        with ExitStack() as lock:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(self.lock, _busy))
+            except OSError as error:
+                raise DeviceError(
+                    f"{self.folder}: no checkpoint can be written there ({error.strerror}); name another folder under "
+                    "parameters.checkpoints.folder"
+                ) from error
             for left in self.folder.glob(".writing-*"):
                 shutil.rmtree(left)
             yield
@@ -67,6 +70,14 @@ class Checkpoints:
                 shutil.rmtree(target)
             temporary.rename(target)
             _to_disk(self.folder)
+        except Exception as error:
+            if shutil.disk_usage(self.folder).free >= FULL:
+                raise
+            raise DeviceError(
+                f"{self.folder}: the disk is full, so that the checkpoint after step {step} cannot be written; free "
+                "some space, or name another folder under parameters.checkpoints.folder, then run the same again, "
+                "which goes on from the checkpoint before"
+            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         for old in self._newest_first()[self.parameters.keep :]:

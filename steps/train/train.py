@@ -1,6 +1,5 @@
 """Training the adapter: TRL's SFTTrainer on packed blocks and the stored 4-bit model."""
 
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,6 +12,7 @@ from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import describe_device
 from steps.quantize.params import QuantizationParameters
 from steps.resolve.locks import ModelLock
+from steps.scratch import scratch
 from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task, without_padding
@@ -75,8 +75,8 @@ def train_adapter(
     task = Task(blocks, model_folder, tokenizer_folder, training, device)
     wanted = plan or PlanParameters()
     options = planned(task, wanted)
-    with tempfile.TemporaryDirectory(prefix="training-") as working, memory_limit(wanted, device):
-        store = checkpoints or Checkpoints(Path(working), "checkpoints", CheckpointParameters())
+    with scratch("training") as working, memory_limit(wanted, device):
+        store = checkpoints or Checkpoints(working, "checkpoints", CheckpointParameters())
         with store.held(), sigterm_noted() as asked_to_go:
 
             def train(plan: Plan, left: list[StepDown]) -> Trained:
@@ -93,7 +93,7 @@ def _train(
     left: list[StepDown],
     store: Checkpoints,
     asked_to_go: threading.Event,
-    working: str,
+    working: Path,
     on_metrics: OnMetrics,
     output: Path,
 ) -> Trained:
@@ -108,7 +108,7 @@ def _train(
 
     course = Course()
     recorder = Recorder(course, Meter(course, task.device.kind == "cuda"), on_metrics)
-    trainer = build_trainer(task, plan, recorder, working)
+    trainer = build_trainer(task, plan, recorder, str(working))
     rehearsal = Rehearsal(trainer, task.blocks, store)
     trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
     trainer.add_callback(rehearsal)

@@ -26,7 +26,6 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from steps.errors import DeviceError
@@ -36,6 +35,7 @@ from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sandbox.names import names_in
 from steps.evaluate.sandbox.template import Start
 from steps.evaluate.sandbox.verdict import Kind, Verdict
+from steps.scratch import scratch
 
 GRACE_SECONDS = 1.0  # for the last word of a process that has ended
 
@@ -80,7 +80,7 @@ def run_program(program: Program, limits: Limits, start: Start) -> Verdict:
     """
     names = names_in(program.tests, f"{program.preamble}\n\n{program.reference}")
     tests = {"tests": program.tests, "names": names.of_answer, "imports": names.imports, "modules": names.modules}
-    with TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
+    with scratch("sandbox") as folder:
         to_tests, from_answer = os.pipe()
         to_answer, from_tests = os.pipe()
         verdict, from_judge = os.pipe()
@@ -91,7 +91,7 @@ def run_program(program: Program, limits: Limits, start: Start) -> Verdict:
                     ({"preamble": program.preamble, "code": program.code}, (to_answer, from_answer)),
                     (tests, (to_tests, from_tests, from_judge)),
                 ):
-                    sides.append(_started(spec, theirs, limits, folder, start))
+                    sides.append(_started(spec, theirs, limits, str(folder), start))
             finally:
                 for descriptor in (to_tests, from_answer, to_answer, from_tests, from_judge):
                     os.close(descriptor)
