@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 import boto3
@@ -54,15 +55,16 @@ def bucket(endpoint: str):  # type: ignore[no-untyped-def]  # boto3 makes its cl
 def _register(name: str, endpoint: str) -> None:
     client = Client()
     client.create_secret(SECRET, {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET_KEY})
+    configuration: dict[str, Any] = {
+        "path": f"s3://{BUCKET}",
+        "authentication_secret": SECRET,
+        "client_kwargs": {"endpoint_url": endpoint, "region_name": "us-east-1"},
+    }
     client.create_stack_component(
         name,
         flavor="s3",
         component_type=StackComponentType.ARTIFACT_STORE,
-        configuration={
-            "path": f"s3://{BUCKET}",
-            "authentication_secret": SECRET,
-            "client_kwargs": {"endpoint_url": endpoint, "region_name": "us-east-1"},
-        },
+        configuration=configuration,
     )
     components: dict[StackComponentType, str | UUID] = {
         StackComponentType.ORCHESTRATOR: "default",
