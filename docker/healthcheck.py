@@ -11,7 +11,6 @@ from zenml.client import Client
 
 def main() -> int:
     """Ask all three; the exit code."""
-    logging.disable(logging.WARNING)
     try:
         import pipelines.finetune  # noqa: F401 - that it loads is the question
 
@@ -28,4 +27,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     sys.exit(main())

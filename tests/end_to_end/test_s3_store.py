@@ -1,5 +1,6 @@
 """The whole pipeline on a stack whose artifact store is S3: every materializer, the cache, and what reads the store."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from zenml.models import PipelineRunResponse
 
 from pipelines.cli import main
 from tests.end_to_end.conftest import Workplace, ran
-from tests.s3_store import bucket, s3_stack
+from tests.planted import TOKEN, places_of
+from tests.s3_store import SECRET_KEY, bucket, s3_stack
 
 pytestmark = pytest.mark.slow
 
@@ -114,3 +116,11 @@ def test_prune_frees_s3(first: PipelineRunResponse, place: OnS3, endpoint: str) 
     assert not list(bucket(endpoint).objects.filter(Prefix=f"{adapter}/"))
     for run in (newer, kept_back):
         assert qlora("lineage", run.name).exit_code == 0
+
+
+def test_credentials_are_nowhere(first: PipelineRunResponse, endpoint: str, place: OnS3) -> None:
+    contents = [one.get()["Body"].read() for one in bucket(endpoint).objects.all()]
+    assert any(str(first.id).encode() in content for content in contents)
+    for credential in (SECRET_KEY, TOKEN):
+        assert not [content for content in contents if credential.encode() in content]
+        assert places_of(credential, Path(os.environ["ZENML_CONFIG_PATH"]), place.folder) == []

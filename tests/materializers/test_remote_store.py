@@ -17,7 +17,8 @@ from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter
 from steps.errors import ModelError
 from steps.resolve.locks import DataLock, LockedSource
-from tests.s3_store import BUCKET, bucket, s3_stack
+from tests.planted import places_of
+from tests.s3_store import BUCKET, SECRET, SECRET_KEY, bucket, s3_stack
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +114,10 @@ def test_an_upload_that_fails_leaves_nothing(endpoint: str, tmp_path: Path) -> N
         DirectoryMaterializer(uri, artifact_store=BreakingStore()).save(made)  # type: ignore[arg-type]  # a stand-in
     assert not list(bucket(endpoint).objects.filter(Prefix="failed/"))
     assert not made.path.exists()
+
+
+def test_the_store_is_registered_without_its_credentials(endpoint: str) -> None:
+    """ZenML's database has them in its table of secrets, and the store's configuration names the secret."""
+    zenml = Path(os.environ["ZENML_CONFIG_PATH"])
+    assert any(place.endswith(": stack_component.configuration") for place in places_of(SECRET, zenml))
+    assert places_of(SECRET_KEY, zenml) == []
