@@ -93,7 +93,7 @@ def test_no_cache_is_left() -> None:
     for run in given("RUN"):
         if "apt-get update" in run:
             assert "--no-install-recommends" in run
-            assert "rm -rf /var/lib/apt/lists/*" in run
+            assert "apt-get clean && rm -rf /var/lib/apt/lists/*" in run
 
 
 def test_it_runs_as_a_user_whom_kubernetes_can_tell_from_root() -> None:
