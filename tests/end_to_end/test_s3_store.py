@@ -103,6 +103,15 @@ def test_the_lineage_is_checked_on_s3(first: PipelineRunResponse, endpoint: str)
         assert f"error: {name}: changed: {Path(file).name} in {uri}" in damaged.stderr
 
 
+def test_a_model_on_s3_answers_and_is_compared(first: PipelineRunResponse, place: OnS3) -> None:
+    config = str(place.folder / "config.yaml")
+    asked = qlora("generate", "Write a function.", "--model", "staging", "-c", config, "--max-new-tokens", "4")
+    assert asked.exit_code == 0, asked.output
+    compared = qlora("compare", first.name, first.name)
+    assert compared.exit_code == 0, compared.output
+    assert "loss" in compared.stdout
+
+
 def test_prune_frees_s3(first: PipelineRunResponse, place: OnS3, endpoint: str) -> None:
     newer = place.run(training={"seed": 41})
     adapter = first.steps["train"].outputs["adapter"][0].uri.removeprefix("s3://artifacts/")
