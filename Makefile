@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CONFIG ?= configs/quickstart.yaml
+IMAGE ?= qlora-pipeline:0.1.0
+CPU_IMAGE := --build-arg BASE=docker.io/library/debian:12-slim --build-arg COMPILER= --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 export ZENML_ANALYTICS_OPT_IN ?= false
 export ZENML_AUTO_OPEN_DASHBOARD ?= false
@@ -12,7 +14,7 @@ LOCAL := $(strip $(LOCAL))
 export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install dashboard stop-dashboard pictures test cache-table bench bench-gpu lint format types clean
+.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures test cache-table bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -48,6 +50,15 @@ pictures: $(VENV)/pictures  ## prove every artifact's page in the dashboard on t
 $(VENV)/pictures: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pictures]"
 	@touch $@
+
+image:  ## build the image for a CUDA GPU: make image IMAGE=registry/name:tag IMAGE_ARGS="--build-arg FLASH_ATTN=2.8.3.post2"
+	@builder=$$(for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done); \
+	test -n "$$builder" || { echo "error: none of docker, podman and buildah works here; install one" >&2; exit 1; }; \
+	BUILDAH_FORMAT=docker $$builder build --file docker/Dockerfile --tag $(IMAGE) \
+		--build-arg COMMIT=$$(git describe --always --abbrev=40 --dirty --exclude '*') $(IMAGE_ARGS) .
+
+image-cpu:  ## build the one for a CPU
+	@$(MAKE) --no-print-directory image IMAGE=$(IMAGE)-cpu IMAGE_ARGS="$(CPU_IMAGE) $(IMAGE_ARGS)"
 
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -12,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from materializers.local import download, local_path, saving
+from materializers.local import downloaded, local_path, saving
 from materializers.page import PAGE, dataset_page
 from materializers.shared import share_equal_files
 from steps.files import digest_of
@@ -21,6 +19,7 @@ BATCH_ROWS = 1000
 """Rows of a record batch: fixed, so that equal rows give equal bytes."""
 
 SPLITS = "splits.json"
+ARROW = ".arrow"
 
 
 class _ArrowMaterializer(BaseMaterializer):
@@ -33,21 +32,18 @@ class _ArrowMaterializer(BaseMaterializer):
         digests: dict[str, str] = {}
         with saving(self.uri, self.artifact_store):
             for name, dataset in splits.items():
-                path = os.path.join(self.uri, f"{name}.arrow")
+                path = os.path.join(self.uri, f"{name}{ARROW}")
                 with self.artifact_store.open(path, "wb") as stream:
                     digests[name] = _write(dataset, stream)
             with self.artifact_store.open(os.path.join(self.uri, SPLITS), "w") as stream:
                 json.dump(digests, stream, indent=1)
             folder = local_path(self.uri, self.artifact_store)
             if folder is not None:
-                share_equal_files(folder, SPLITS, "{}.arrow")
+                share_equal_files(folder, SPLITS, f"{{}}{ARROW}")
 
     def _load_splits(self) -> dict[str, Dataset]:
-        folder = local_path(self.uri, self.artifact_store)
-        if folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="artifact-"))
-            download(self.uri, self.artifact_store, folder)
-        return {name: Dataset.from_file(str(folder / f"{name}.arrow")) for name in self._digests()}
+        folder = local_path(self.uri, self.artifact_store) or downloaded(self, self.uri)
+        return {name: Dataset.from_file(str(folder / f"{name}{ARROW}")) for name in self._digests()}
 
     def _digests(self) -> dict[str, str]:
         with self.artifact_store.open(os.path.join(self.uri, SPLITS), "r") as stream:

@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from materializers.local import download, local_path, saving, upload
+from materializers.local import downloaded, local_path, saving, upload
 from materializers.page import PAGE, directory_page
 from materializers.record import record_directory
 from materializers.shared import share_equal_files
@@ -53,19 +52,16 @@ class DirectoryMaterializer(BaseMaterializer):
 
     def load(self, data_type: type[Any]) -> Any:
         """The directory, after its files were found to be those that were saved."""
-        folder = local_path(self.uri, self.artifact_store)
-        if folder is None:
-            path = Path(tempfile.mkdtemp(prefix="artifact-"))
-            download(os.path.join(self.uri, FILES), self.artifact_store, path)
-        else:
-            path = folder / FILES
-        verify(path, self._manifest())
+        files = os.path.join(self.uri, FILES)
+        path = local_path(files, self.artifact_store) or downloaded(self, files)
+        verify(path, self._manifest(), files)
         return data_type(path)
 
     def save_visualizations(self, data: Directory) -> dict[str, VisualizationType]:
         """A page that lists the files with their sizes and hashes."""
-        folder = local_path(self.uri, self.artifact_store)
-        page = directory_page(type(data).__name__, self._manifest(), folder / FILES if folder else None)
+        manifest = self._manifest()
+        sizes = {name: self.artifact_store.size(os.path.join(self.uri, FILES, name)) or 0 for name in manifest}
+        page = directory_page(type(data).__name__, manifest, sizes)
         path = os.path.join(self.uri, PAGE)
         with self.artifact_store.open(path, "w") as stream:
             stream.write(page)
@@ -88,13 +84,19 @@ class DirectoryMaterializer(BaseMaterializer):
         return manifest
 
 
-def verify(path: Path, manifest: dict[str, str]) -> None:
-    """Raise :class:`ModelError` that names the first file that is missing, new or changed since it was saved."""
+def verify(path: Path, manifest: dict[str, str], place: str) -> None:
+    """Raise :class:`ModelError` that names the first file that is missing, new or changed since it was saved.
+
+    Args:
+        path: the files, in the store or fetched from it.
+        manifest: their SHA-256 as they were saved.
+        place: where the store has them, for the message.
+    """
     found = hashes(path) if path.is_dir() else {}
     for name in sorted(manifest.keys() | found.keys()):
         if manifest.get(name) != found.get(name):
             state = "missing" if name not in found else "not in its manifest" if name not in manifest else "changed"
             raise ModelError(
-                f"{path / name}: the stored file is {state}; restore it, or delete the artifact version so that its "
+                f"{place}/{name}: the stored file is {state}; restore it, or delete the artifact version so that its "
                 "step runs again"
             )

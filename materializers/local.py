@@ -1,6 +1,11 @@
-"""The one difference between a local and a remote artifact store: whether a path can be used in place."""
+"""The one difference between a local and a remote artifact store: whether a path can be used in place.
 
+What crosses between the two is streamed: the ``copyfile`` of a remote store copies within that store alone.
+"""
+
+import atexit
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -10,9 +15,13 @@ from pathlib import Path
 
 from zenml.artifact_stores import BaseArtifactStore, LocalArtifactStore
 from zenml.client import Client
+from zenml.materializers.base_materializer import BaseMaterializer
 
 from steps.errors import DeviceError
 from steps.scratch import own_folder
+
+BLOCK = 8 * 2**20
+"""Bytes of a file that are in memory at a time while it is copied."""
 
 
 def local_path(uri: str, store: BaseArtifactStore) -> Path | None:
@@ -20,14 +29,18 @@ def local_path(uri: str, store: BaseArtifactStore) -> Path | None:
     return Path(uri) if isinstance(store, LocalArtifactStore) else None
 
 
-def download(uri: str, store: BaseArtifactStore, target: Path) -> None:
-    """Copy every file below ``uri`` into the local folder ``target``."""
-    for folder, _, names in store.walk(uri):
-        for name in names:
-            source = os.path.join(str(folder), str(name))
-            destination = target / os.path.relpath(source, uri)
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            store.copyfile(source, str(destination), overwrite=True)
+def downloaded(materializer: BaseMaterializer, uri: str) -> Path:
+    """A new local folder with every file below ``uri``; gone when the step ends, else when this process does."""
+    with materializer.get_temporary_directory(delete_at_exit=False) as temporary:
+        folder = Path(temporary)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    store = materializer.artifact_store
+    for name in stored_files(uri, store):
+        destination = folder / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with store.open(os.path.join(uri, name), "rb") as stream, destination.open("wb") as target:
+            shutil.copyfileobj(stream, target, BLOCK)
+    return folder
 
 
 def upload(source: Path, uri: str, store: BaseArtifactStore) -> None:
@@ -35,8 +48,23 @@ def upload(source: Path, uri: str, store: BaseArtifactStore) -> None:
     for path in sorted(source.rglob("*")):
         if path.is_file():
             destination = os.path.join(uri, path.relative_to(source).as_posix())
-            store.makedirs(os.path.dirname(destination))
-            store.copyfile(str(path), destination, overwrite=True)
+            with path.open("rb") as stream, store.open(destination, "wb") as target:
+                shutil.copyfileobj(stream, target, BLOCK)
+
+
+def stored_files(uri: str, store: BaseArtifactStore) -> list[str]:
+    """Every file below ``uri``, by its path relative to it."""
+    found = (os.path.join(str(folder), str(name)) for folder, _, names in store.walk(uri) for name in names)
+    return sorted(os.path.relpath(path, uri) for path in found)
+
+
+def stored_hashes(uri: str, store: BaseArtifactStore) -> dict[str, str]:
+    """SHA-256 of every file below ``uri``, read through the store."""
+    digests = {}
+    for name in stored_files(uri, store):
+        with store.open(os.path.join(uri, name), "rb") as stream:
+            digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
 
 
 @contextmanager
@@ -45,7 +73,7 @@ def saving(uri: str, store: BaseArtifactStore) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        with suppress(OSError):  # the store may have become read-only: the block's own error says so
+        with suppress(OSError):  # read-only, or remote and without a first file: the block's own error counts
             store.rmtree(uri)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DeviceError(

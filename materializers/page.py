@@ -1,7 +1,6 @@
 """The pages of data sets and directories: apart, since their look is no reason to run a step again."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from datasets import Dataset
 
@@ -24,11 +23,9 @@ def dataset_page(title: str, splits: Mapping[str, Dataset]) -> str:
     return render(Page(title=title, tiles=tiles, sections=sections))
 
 
-def directory_page(title: str, manifest: Mapping[str, str], folder: Path | None) -> str:
-    """The files with their hashes, and their sizes where they lie in a local folder."""
-    rows = [
-        [name, f"{(folder / name).stat().st_size:,}" if folder else "", digest] for name, digest in manifest.items()
-    ]
+def directory_page(title: str, manifest: Mapping[str, str], sizes: Mapping[str, int]) -> str:
+    """The files with their sizes in bytes and their hashes."""
+    rows = [[name, f"{sizes[name]:,}", digest] for name, digest in manifest.items()]
     table = Table(["file", "bytes", "SHA-256"], rows, code=["file", "SHA-256"])
     return render(Page(title=title, sections=[Section("Files", table=table)]))
 

@@ -19,6 +19,7 @@ from zenml.enums import StackComponentType
 from zenml.model.model import Model
 from zenml.utils.settings_utils import get_general_settings, is_stack_component_setting_key
 
+from pipelines.credentials import credentials_in
 from pipelines.document import Document, KeyPath, Problem, read_document
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
 from steps.errors import ConfigError
@@ -86,8 +87,11 @@ def check_config(
     """
     document = read_document(path)
     checker = _Checker(document, parameters, step_names, component_settings or {})
+    credentials = list(credentials_in(document.values))
     problems = [*document.duplicates, *checker.top_level(), *checker.steps(), *checker.parameters()]
     problems += [problem for rule in RULES for problem in rule(checker.valid)]
+    secret = {problem.path for problem in credentials}
+    problems = [*credentials, *(problem for problem in problems if problem.path not in secret)]  # which may show values
     return CheckedConfig(document, checker.valid, problems)
 
 

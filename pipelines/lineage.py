@@ -5,21 +5,25 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 from rich.text import Text
 from rich.tree import Tree
+from zenml.artifact_stores import BaseArtifactStore
 from zenml.client import Client
-from zenml.enums import ModelStages
+from zenml.enums import ModelStages, StackComponentType
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse
+from zenml.stack import StackComponent
 
-from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
+from materializers.dataset import ARROW, SPLITS, DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import FILES, DirectoryMaterializer
+from materializers.local import stored_hashes
 from pipelines.console import plain_console, text_of
 from pipelines.labels import equal_to
 from pipelines.versions import model_version, outputs_of, run_named, version_in_stage
 from steps.errors import ModelError
-from steps.files import digest_of, hashes, sha256_of
+from steps.files import digest_of
 from steps.lineage.report import DIRECTORY, Lineage
 from steps.lineage.tell import Figures, artifacts_of, tell
 from steps.provenance import PROVENANCE
@@ -142,18 +146,27 @@ def _artifact_state(one: ArtifactRecord) -> str:
         artifact = Client().get_artifact_version(UUID(one.id))
     except KeyError:
         return "not here"
-    folder = Path(artifact.uri)
-    if not folder.is_dir():
+    store = _store_of(artifact)
+    if not store.exists(artifact.uri):
         return "not here"
-    return _state(folder, list(_wrong_files(one, artifact, folder)))
+    return _state(artifact.uri, list(_wrong_files(one, artifact, store)))
 
 
-def _wrong_files(one: ArtifactRecord, artifact: ArtifactVersionResponse, folder: Path) -> Iterator[str]:
+def _store_of(artifact: ArtifactVersionResponse) -> BaseArtifactStore:
+    """The store that has it, whichever stack is active."""
+    active = Client().active_stack.artifact_store
+    if artifact.artifact_store_id == active.id:
+        return active
+    component = Client().get_stack_component(StackComponentType.ARTIFACT_STORE, artifact.artifact_store_id)
+    return cast(BaseArtifactStore, StackComponent.from_model(component))
+
+
+def _wrong_files(one: ArtifactRecord, artifact: ArtifactVersionResponse, store: BaseArtifactStore) -> Iterator[str]:
     kind = artifact.materializer.attribute
     if kind == DirectoryMaterializer.__name__:
-        yield from differences(hashes(folder / FILES), one.files)
+        yield from differences(stored_hashes(f"{artifact.uri}/{FILES}", store), one.files)
     elif kind in (DatasetMaterializer.__name__, DatasetDictMaterializer.__name__):
-        yield from _wrong_splits(one, folder)
+        yield from _wrong_splits(one, artifact.uri, store)
     else:
         try:
             content = artifact.load().decisive_json()
@@ -163,16 +176,18 @@ def _wrong_files(one: ArtifactRecord, artifact: ArtifactVersionResponse, folder:
             yield "changed: report.json"
 
 
-def _wrong_splits(one: ArtifactRecord, folder: Path) -> Iterator[str]:
+def _wrong_splits(one: ArtifactRecord, uri: str, store: BaseArtifactStore) -> Iterator[str]:
     """Each Arrow file against ``splits.json``, and that file against the recorded content hash."""
-    recorded = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
-    found = {path.stem: sha256_of(path) for path in folder.glob("*.arrow")}
-    yield from (f"{difference}.arrow" for difference in differences(found, recorded))
+    with store.open(f"{uri}/{SPLITS}", "r") as stream:
+        recorded = json.load(stream)
+    files = stored_hashes(uri, store).items()
+    found = {name.removesuffix(ARROW): digest for name, digest in files if name.endswith(ARROW)}
+    yield from (f"{difference}{ARROW}" for difference in differences(found, recorded))
     if digest_of(recorded) != one.content_hash:
-        yield "changed: splits.json"
+        yield f"changed: {SPLITS}"
 
 
-def _state(folder: Path, differing: list[str]) -> str:
+def _state(place: Path | str, differing: list[str]) -> str:
     if not differing:
         return "verified"
-    return f"changed: {', '.join(one.removeprefix('changed: ') for one in differing)} in {folder}"
+    return f"changed: {', '.join(one.removeprefix('changed: ') for one in differing)} in {place}"

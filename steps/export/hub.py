@@ -7,6 +7,7 @@ from pathlib import Path
 from steps.errors import ModelError
 from steps.export.params import HubParameters
 from steps.export.report import Push
+from steps.token import without_token
 
 CREDENTIALS = "check the repository's name, the network, and that HF_TOKEN (or hf auth login) may write there"
 
@@ -71,7 +72,7 @@ def _write_errors(repository: str) -> Iterator[None]:
     try:
         yield
     except (HTTPError, HFValidationError, OSError, RuntimeError) as error:  # RuntimeError: a large file's upload
-        reason = str(error).strip().splitlines()[0]
+        reason = str(without_token(error)).strip().splitlines()[0]
         raise ModelError(
             f"parameters.exports.hub.repository: {repository} cannot be written ({reason}); {CREDENTIALS}"
         ) from error

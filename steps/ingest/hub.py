@@ -7,6 +7,7 @@ from steps.errors import DataError
 from steps.files import DISK_REFUSES
 from steps.ingest.records import Record, Records
 from steps.resolve.params import Source
+from steps.token import without_token
 
 
 def read_hub(source: Source, commit: str, key: str) -> Records:
@@ -44,7 +45,7 @@ def _explained(source: Source, commit: str, key: str) -> Iterator[None]:
     except (DatasetsError, ValueError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno in DISK_REFUSES:
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(without_token(error)).split())
         raise DataError(
             f"{key}.hub: {source.name!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} "
             f"cannot be loaded ({reason}); mend {key}.subset or {key}.split, or check the network"

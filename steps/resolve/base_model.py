@@ -14,6 +14,7 @@ from steps.resolve.convert import from_gguf, from_pickles, from_quantized, gguf_
 from steps.resolve.locks import ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters
 from steps.resolve.stored import require_pinned_code, stored_quantization
+from steps.token import without_token
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -165,7 +166,7 @@ def hub_errors(hub: str, revision: str) -> Iterator[None]:
     except (HTTPError, HFValidationError, OSError) as error:
         if isinstance(error, OSError) and error.errno in DISK_REFUSES:
             raise
-        reason = str(error).strip().splitlines()[0]
+        reason = str(without_token(error)).strip().splitlines()[0]
         raise ModelError(
             f"parameters.base_model.hub: {hub} at revision {revision} cannot be read from the hub "
             f"({reason}); check the id, the revision, the network, and HF_TOKEN if the model is gated"

@@ -9,6 +9,7 @@ from steps.errors import DataError
 from steps.files import sha256_of
 from steps.resolve.locks import DataLock, LockedSource
 from steps.resolve.params import DataParameters, Source
+from steps.token import without_token
 
 
 def lock_data(data: DataParameters) -> DataLock:
@@ -95,14 +96,15 @@ def _commit(hub: str, revision: str, key: str) -> str:
     except RevisionNotFoundError as error:
         raise DataError(
             f"{key}.revision: data set {hub!r} has no revision {revision!r}; give one of its branches, tags or commits"
-        ) from error
+        ) from without_token(error)
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DataError(
             f"{key}.hub: the hub has no data set {hub!r}; mend the id (owner/name), "
-            "or log in (hf auth login) if it is private"
-        ) from error
+            "or log in (hf auth login, HF_TOKEN) if it is private"
+        ) from without_token(error)
     except (HTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = str(without_token(error))
+        reason = text.splitlines()[0] if text else type(error).__name__
         raise DataError(
             f"{key}.hub: the hub cannot be asked for {hub!r} ({reason}); "
             "check the network and HF_ENDPOINT, or use local files"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from steps.resolve.locks import Environment
 
+SOURCES = Path(__file__).resolve().parents[2]
+
 LIBRARIES = (
     "torch",
     "transformers",
@@ -28,10 +30,10 @@ def describe_environment() -> Environment:
     """What this machine and checkout are now."""
     import psutil
 
-    commit = _git("rev-parse", "HEAD")
+    commit, dirty = _code()
     return Environment(
         code_commit=commit,
-        code_dirty=bool(commit and _git("status", "--porcelain", "--untracked-files=no")),
+        code_dirty=dirty,
         python=sys.version.split()[0],
         libraries={name: version(name) for name in LIBRARIES},
         platform=platform.platform(),
@@ -42,8 +44,20 @@ def describe_environment() -> Environment:
     )
 
 
+def _code() -> tuple[str, bool]:
+    """Commit of the sources, and whether they were changed since; an image has its commit in a file, and no git."""
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        return commit, bool(_git("status", "--porcelain", "--untracked-files=no"))
+    try:
+        commit, _, changed = (SOURCES / ".commit").read_text(encoding="utf-8").strip().partition("-")
+    except FileNotFoundError:
+        return "", False
+    return commit, bool(changed)
+
+
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    command = ["git", "-C", str(SOURCES), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - fixed arguments
     except (OSError, subprocess.CalledProcessError):

@@ -14,6 +14,7 @@ from zenml.utils import source_utils
 
 from pipelines.finetune import finetune
 from pipelines.strict import StrictPipeline
+from tests.planted import TOKEN
 from tests.tiny import write_model, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     write_rows(folder / "rows.jsonl", 120)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("HF_TOKEN", TOKEN)  # for tests/end_to_end/test_no_secret_leaks.py
         yield Workplace(folder)
 
 
