@@ -7,7 +7,7 @@ those of now.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.schedule.cron import next_due
 from pipelines.schedule.plan import Listed, Schedule
@@ -38,8 +38,8 @@ def install(schedule: Schedule) -> str:
 
     if schedule.on_failure is not None:
         raise ConfigError(
-            "--on-failure is for schedules of one machine; what runs on an orchestrator is watched there, on Kubernetes "
-            "by an alert on failed Jobs (kube_job_status_failed)"
+            "--on-failure is for schedules of one machine; what runs on an orchestrator is watched there, on "
+            "Kubernetes by an alert on failed Jobs (kube_job_status_failed)"
         )
     with active_stack(schedule.stack) as (stack, orchestrator):
         _clear(schedule.name, orchestrator)
@@ -60,7 +60,9 @@ def install(schedule: Schedule) -> str:
         except Exception as error:
             _clear(schedule.name, orchestrator)  # gives a former one its name back
             kept = "; the former one stays" if former is not None else ""
-            raise PipelineError(f"{schedule.name}: stack {stack} did not take the schedule ({_said(error)}){kept}") from error
+            raise PipelineError(
+                f"{schedule.name}: stack {stack} did not take the schedule ({_said(error)}){kept}"
+            ) from error
         if former is not None:
             Client().delete_schedule(former.id)
         _clear(schedule.name, orchestrator)
@@ -197,21 +199,18 @@ def _orchestrator(row: "ScheduleResponse") -> "BaseOrchestrator | None":
         model = Client().get_stack_component(StackComponentType.ORCHESTRATOR, row.orchestrator_id)
     except KeyError:  # unregistered since
         return None
-    component = BaseOrchestrator.from_model(model)
-    assert isinstance(component, BaseOrchestrator)
-    return component
+    return cast("BaseOrchestrator", BaseOrchestrator.from_model(model))
 
 
 def _listed(row: "ScheduleResponse") -> Listed:
-    values = row.run_metadata[OURS]
-    assert isinstance(values, dict)
+    values = cast("dict[str, str]", row.run_metadata[OURS])
     cron = row.cron_expression or ""
     return Listed(
         name=row.name,
         where=_where(row, _orchestrator(row)),
         cron=cron,
-        configuration=str(values["configuration"]),
-        stack=str(values["stack"]),
+        configuration=values["configuration"],
+        stack=values["stack"],
         active=row.active,
         next_run=f"{next_due(cron, datetime.now(UTC)):%Y-%m-%d %H:%M} UTC",
         last_result=_last_result(row),

@@ -144,6 +144,10 @@ class Jobs:
 
 
 def _status(container: Manifest, state: Manifest) -> Manifest:
-    return {"name": container["name"], "image": container["image"], "imageID": "", "ready": False, "restartCount": 0} | {
-        "state": state
-    }
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+    } | {"state": state}

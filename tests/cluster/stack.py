@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zenml.client import Client
@@ -28,7 +29,7 @@ def cluster_stack(folder: Path) -> Iterator[Cluster]:
                 Client().delete_stack_component(STACK, kind)
 
 
-COMPONENTS = {
+COMPONENTS: dict[StackComponentType, tuple[str, dict[str, Any]]] = {
     StackComponentType.ORCHESTRATOR: (
         "kubernetes",
         {
