@@ -87,11 +87,17 @@ class StrictPipeline(Pipeline):
                     "name a file with -c, such as -c configs/quickstart.yaml"
                 )
             quiet_console()
+            self._end_as_the_stack_can()
             run = super().__call__(*args, **kwargs)
         if run is not None and run.status == ExecutionStatus.COMPLETED:
             label(run)
             click.echo(summarise(run))
         return run
+
+    def _end_as_the_stack_can(self) -> None:
+        """Most orchestrators cannot end other steps when one has failed; what follows from it never starts anywhere."""
+        if self.configuration.execution_mode not in Client().active_stack.orchestrator.supported_execution_modes:
+            self.configure(execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)
 
 
 def strict_pipeline(entrypoint: Callable[..., Any]) -> StrictPipeline:

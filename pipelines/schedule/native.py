@@ -43,12 +43,17 @@ def install(schedule: Schedule) -> str:
         )
     with active_stack(schedule.stack) as (stack, orchestrator):
         _clear(schedule.name, orchestrator)
+        former = _row(schedule.name)
+        if former is not None and not _replaces(orchestrator):
+            raise ConfigError(
+                f"{schedule.name}: ZenML cannot take a schedule away from {orchestrator.flavor}; delete the former one "
+                f"there, then: qlora schedule remove {schedule.name}"
+            )
         pipeline = finetune.with_options(
             config_path=str(schedule.configuration),
             schedule=ZenMLSchedule(name=schedule.name, cron_expression=schedule.cron),
-            settings=_labels(orchestrator, schedule.name),
+            settings=_named(orchestrator, schedule.name),
         )
-        former = _row(schedule.name)
         if former is not None:
             _rename(former, schedule.name + REPLACED)
         try:
@@ -92,8 +97,9 @@ def remove(name: str) -> str:
     row = _require(name)
     orchestrator = _orchestrator(row)
     Client().delete_schedule(row.id)
-    if orchestrator is not None:
-        _clear(name, orchestrator)
+    if orchestrator is None or not orchestrator.supports_schedule_deletion:
+        return f"removed {name} from ZenML; in {_flavor(orchestrator)} it goes on until it is deleted there"
+    _clear(name, orchestrator)
     return f"removed {name}"
 
 
@@ -139,18 +145,28 @@ def _clear(name: str, orchestrator: "BaseOrchestrator") -> None:
         cronjobs.remove_unknown(orchestrator, name, _rows())
 
 
-def _labels(orchestrator: "BaseOrchestrator", name: str) -> dict[str, Any]:
-    if orchestrator.flavor != "kubernetes":
-        return {}
-    from pipelines.schedule import cronjobs
+def _named(orchestrator: "BaseOrchestrator", name: str) -> dict[str, Any]:
+    """Settings by which what is deployed bears the schedule's name."""
+    if orchestrator.flavor == "airflow":
+        return {"orchestrator.airflow": {"dag_id": name}}  # its file is overwritten by the next of that name
+    if orchestrator.flavor == "kubernetes":
+        from pipelines.schedule import cronjobs
 
-    return cronjobs.labelled(name)
+        return cronjobs.labelled(name)
+    return {}
+
+
+def _replaces(orchestrator: "BaseOrchestrator") -> bool:
+    return orchestrator.supports_schedule_deletion or orchestrator.flavor == "airflow"
 
 
 def _switch(name: str, *, active: bool) -> str:
     from zenml.client import Client
 
     row = _require(name)
+    orchestrator = _orchestrator(row)
+    if orchestrator is None or not orchestrator.supports_schedule_updates:
+        raise ConfigError(f"{name}: ZenML cannot pause or resume a schedule of {_flavor(orchestrator)}; do it there")
     if row.active != active:
         Client().update_schedule(row.id, active=active)
     return f"{name} {'runs again' if active else 'is paused'}"
