@@ -56,7 +56,8 @@ def test_zenml_imports_the_stack(tmp_path: Path) -> None:
         component["name"] = "imported"
     copy = tmp_path / "imported.yaml"
     copy.write_text(yaml.safe_dump({**values, "stack_name": "imported"}), encoding="utf-8")
-    Client().create_secret("s3", {"aws_access_key_id": "x", "aws_secret_access_key": "y"})  # as its comment says
+    secret = values["components"]["artifact_store"]["configuration"]["authentication_secret"]
+    Client().create_secret(secret, {"aws_access_key_id": "x", "aws_secret_access_key": "y"})
     try:
         result = CliRunner().invoke(import_stack, [str(copy)], catch_exceptions=False)
         assert result.exit_code == 0, result.output
@@ -70,4 +71,4 @@ def test_zenml_imports_the_stack(tmp_path: Path) -> None:
         }
         Client().delete_stack("imported", recursive=True)
     finally:
-        Client().delete_secret("s3")
+        Client().delete_secret(secret)
