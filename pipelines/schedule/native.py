@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import click
+
 from pipelines.schedule.cron import next_due
 from pipelines.schedule.plan import Listed, Schedule
+from pipelines.schedule.stack import on_stack
 from steps.errors import ConfigError, PipelineError
 
 if TYPE_CHECKING:
@@ -41,36 +44,26 @@ def install(schedule: Schedule) -> str:
             "--on-failure is for schedules of one machine; what runs on an orchestrator is watched there, on "
             "Kubernetes by an alert on failed Jobs (kube_job_status_failed)"
         )
-    with active_stack(schedule.stack) as (stack, orchestrator):
-        _clear(schedule.name, orchestrator)
-        former = _row(schedule.name)
-        if former is not None and not _replaces(orchestrator):
-            raise ConfigError(
-                f"{schedule.name}: ZenML cannot take a schedule away from {orchestrator.flavor}; delete the former one "
-                f"there, then: qlora schedule remove {schedule.name}"
+    with on_stack(schedule.stack):
+        stack, orchestrator = Client().active_stack.name, Client().active_stack.orchestrator
+        with _told(f"{schedule.name}: stack {stack} did not take the schedule"):
+            _clear(schedule.name, orchestrator)
+            former = _row(schedule.name)
+            if former is not None:
+                _require_replaceable(former, orchestrator)
+            pipeline = finetune.with_options(
+                config_path=str(schedule.configuration),
+                schedule=ZenMLSchedule(name=schedule.name, cron_expression=schedule.cron),
+                settings=_named(orchestrator, schedule.name),
             )
-        pipeline = finetune.with_options(
-            config_path=str(schedule.configuration),
-            schedule=ZenMLSchedule(name=schedule.name, cron_expression=schedule.cron),
-            settings=_named(orchestrator, schedule.name),
-        )
-        if former is not None:
-            _rename(former, schedule.name + REPLACED)
-        try:
-            pipeline()
-            row = _row(schedule.name)
-            if row is None:
-                raise ConfigError(f"{schedule.name}: ZenML did not keep the schedule")
-            _note(row, {"configuration": str(schedule.configuration), "stack": stack})
-        except Exception as error:
-            _clear(schedule.name, orchestrator)  # gives a former one its name back
-            kept = "; the former one stays" if former is not None else ""
-            raise PipelineError(
-                f"{schedule.name}: stack {stack} did not take the schedule ({_said(error)}){kept}"
-            ) from error
-        if former is not None:
-            Client().delete_schedule(former.id)
-        _clear(schedule.name, orchestrator)
+            if former is not None:
+                _rename(former, schedule.name + REPLACED)
+            try:
+                pipeline()
+                row = _require(schedule.name)
+                _note(row, {"configuration": str(schedule.configuration), "stack": stack})
+            finally:
+                _clear(schedule.name, orchestrator)  # the former one, or what this attempt left
     what = "replaced" if former is not None else "deployed"
     return f"{what} {schedule.name}: {schedule.cron} on stack {stack}, {_where(row, orchestrator)}"
 
@@ -96,10 +89,12 @@ def remove(name: str) -> str:
 
     row = _require(name)
     orchestrator = _orchestrator(row)
-    Client().delete_schedule(row.id)
+    with _told(f"{name}: is not removed"):
+        Client().delete_schedule(row.id)
+        if orchestrator is not None:
+            _clear(name, orchestrator)
     if orchestrator is None or not orchestrator.supports_schedule_deletion:
         return f"removed {name} from ZenML; in {_flavor(orchestrator)} it goes on until it is deleted there"
-    _clear(name, orchestrator)
     return f"removed {name}"
 
 
@@ -115,16 +110,20 @@ def run_now(name: str) -> str:
         raise ConfigError(f"{name}: start it in {_flavor(orchestrator)} itself; run-now is for Kubernetes")
     from pipelines.schedule import cronjobs
 
-    return f"started {name}: Job {cronjobs.run_now(orchestrator, row)}"
+    with _told(f"{name}: did not start"):
+        return f"started {name}: Job {cronjobs.run_now(orchestrator, row)}"
 
 
 @contextmanager
-def active_stack(name: str | None) -> Iterator[tuple[str, "BaseOrchestrator"]]:
-    """The stack by that name is active while the block runs, as with ``zenml pipeline run -s``."""
-    from zenml.cli.utils import temporary_active_stack
-
-    with temporary_active_stack(name) as stack:
-        yield stack.name, stack.orchestrator
+def _told(what: str) -> Iterator[None]:
+    """One line instead of what a cluster's client, or ZenML's server, raises."""
+    try:
+        yield
+    except (PipelineError, click.ClickException):
+        raise
+    except Exception as error:
+        said = str(error).strip() or type(error).__name__
+        raise PipelineError(f"{what}: {' '.join(said.split())[:300]}") from error
 
 
 def _clear(name: str, orchestrator: "BaseOrchestrator") -> None:
@@ -156,8 +155,14 @@ def _named(orchestrator: "BaseOrchestrator", name: str) -> dict[str, Any]:
     return {}
 
 
-def _replaces(orchestrator: "BaseOrchestrator") -> bool:
-    return orchestrator.supports_schedule_deletion or orchestrator.flavor == "airflow"
+def _require_replaceable(former: "ScheduleResponse", orchestrator: "BaseOrchestrator") -> None:
+    there = _orchestrator(former)
+    if there is None or there.supports_schedule_deletion or there.flavor == orchestrator.flavor == "airflow":
+        return
+    raise ConfigError(
+        f"{former.name}: ZenML cannot take a schedule away from {there.flavor}; delete the former one there, then: "
+        f"qlora schedule remove {former.name}"
+    )
 
 
 def _switch(name: str, *, active: bool) -> str:
@@ -168,7 +173,8 @@ def _switch(name: str, *, active: bool) -> str:
     if orchestrator is None or not orchestrator.supports_schedule_updates:
         raise ConfigError(f"{name}: ZenML cannot pause or resume a schedule of {_flavor(orchestrator)}; do it there")
     if row.active != active:
-        Client().update_schedule(row.id, active=active)
+        with _told(f"{name}: is not changed"):
+            Client().update_schedule(row.id, active=active)
     return f"{name} {'runs again' if active else 'is paused'}"
 
 
@@ -251,7 +257,3 @@ def _where(row: "ScheduleResponse", orchestrator: "BaseOrchestrator | None") -> 
 
 def _flavor(orchestrator: "BaseOrchestrator | None") -> str:
     return "an orchestrator that is gone" if orchestrator is None else orchestrator.flavor
-
-
-def _said(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -29,7 +29,7 @@ class Cluster:
         self.jobs = Jobs(self.objects, folder, self.kubeconfig)
         self.objects.on_created = self.jobs.start
         self.fault: str | None = None
-        """What goes wrong when a CronJob is made: ``refused``, or ``answer lost`` (it is made all the same)."""
+        """``refused`` and ``answer lost`` (it is made all the same) befall new CronJobs, ``down`` every request."""
         self._write_kubeconfig(port)
 
     def _write_kubeconfig(self, port: int) -> None:
@@ -45,6 +45,8 @@ class Cluster:
 
     def answer(self, method: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
         """What the API server says to a request."""
+        if self.fault == "down":
+            raise Refused(503, "the server is currently unable to handle the request")
         parts = urlsplit(url)
         match = PATH.fullmatch(parts.path)
         if match is None or match["plural"] not in KINDS:
