@@ -106,7 +106,7 @@ def check_config(
 
 
 def _without_values(credentials: list[Problem], problems: list[Problem]) -> list[Problem]:
-    """All of them, but of those at a credential's place, which may show its value, the first alone."""
+    """All of them, but at a credential's place only what says so: the others may show its value."""
     secret = {problem.path for problem in credentials}
     return [*credentials, *(problem for problem in problems if problem.path not in secret)]
 
