@@ -22,6 +22,7 @@ from zenml.utils.settings_utils import get_general_settings, is_stack_component_
 from pipelines.credentials import credentials_in
 from pipelines.document import Document, KeyPath, Problem, read_document
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
+from pipelines.stack_settings import EXAMPLE, RUN_PARTS, STACK_PARTS, STACK_SETTINGS, stack_document
 from steps.errors import ConfigError
 from steps.evaluate.params import EvaluationParameters
 from steps.parameters import Parameters
@@ -54,6 +55,8 @@ class CheckedConfig:
     parameters: Mapping[str, Parameters]
     """Those that are valid by themselves: all of them where there are no problems."""
     problems: Sequence[Problem]
+    stack: Document | None = None
+    """The file that ``stack_settings`` names: how the steps run on a stack."""
 
     def require(self) -> None:
         """Raise :class:`ConfigError` with one line for each problem if there is any."""
@@ -83,16 +86,29 @@ def check_config(
         component_settings: settings classes of the stack's components; settings of others are left unchecked.
 
     Raises:
-        ConfigError: the file cannot be read as a mapping.
+        ConfigError: the file cannot be read as a mapping, or there are problems in the file that ``stack_settings``
+            names.
     """
     document = read_document(path)
     checker = _Checker(document, parameters, step_names, component_settings or {})
     credentials = list(credentials_in(document.values))
     problems = [*document.duplicates, *checker.top_level(), *checker.steps(), *checker.parameters()]
     problems += [problem for rule in RULES for problem in rule(checker.valid)]
+    problems = _without_values(credentials, problems)
+    stack = stack_document(document)
+    if stack is not None:
+        of_stack = _Checker(stack, parameters, step_names, component_settings or {})
+        found = [*stack.duplicates, *of_stack.stack_level(), *of_stack.steps()]
+        found = _without_values(list(credentials_in(stack.values)), found)
+        if found:
+            raise stack.error(found)
+    return CheckedConfig(document, checker.valid, problems, stack)
+
+
+def _without_values(credentials: list[Problem], problems: list[Problem]) -> list[Problem]:
+    """All of them, but at a credential's place only what says so: the others may show its value."""
     secret = {problem.path for problem in credentials}
-    problems = [*credentials, *(problem for problem in problems if problem.path not in secret)]  # which may show values
-    return CheckedConfig(document, checker.valid, problems)
+    return [*credentials, *(problem for problem in problems if problem.path not in secret)]
 
 
 INTERVALS = ("evaluate_every", "evaluations_per_epoch")
@@ -118,9 +134,12 @@ class _Checker:
 
     def top_level(self) -> Iterator[Problem]:
         """Keys and values at the root, without those of ``parameters`` and ``steps``."""
-        names = list(PipelineRunConfiguration.model_fields)
+        names = [*PipelineRunConfiguration.model_fields, STACK_SETTINGS]
         for key, value in self.values.items():
-            if key not in names:
+            if key == STACK_SETTINGS:
+                if not isinstance(value, str):
+                    yield Problem((key,), f"needs the path of a file such as {EXAMPLE}, not {shown(value)}")
+            elif key not in names:
                 yield Problem((key,), unknown_key(key, names, self.homes))
             elif key == "settings":
                 yield from self._settings(value, ("settings",))
@@ -130,6 +149,14 @@ class _Checker:
         if model is None or (isinstance(model, dict) and model.get("name") is None):
             yield Problem(("model", "name"), "missing; promote registers the result under it")
         yield from _run_name(self.values)
+
+    def stack_level(self) -> Iterator[Problem]:
+        """Keys and settings of a stack's file, without its ``steps``; ZenML reads and checks the stack's own parts."""
+        for key in self.values:
+            if key not in (*STACK_PARTS, *RUN_PARTS):
+                yield Problem((key,), unknown_key(key, [*STACK_PARTS, *RUN_PARTS], self.homes))
+        if "settings" in self.values:
+            yield from self._settings(self.values["settings"], ("settings",))
 
     def steps(self) -> Iterator[Problem]:
         """Step names, and keys and values of each step's configuration."""

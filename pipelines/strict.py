@@ -17,6 +17,7 @@ from pipelines.config import CheckedConfig, Parameter, check_config
 from pipelines.console import quiet_console
 from pipelines.labels import label
 from pipelines.refusals import refusal
+from pipelines.stack_settings import RUN_PARTS, joined
 from pipelines.summary import summarise
 from steps.errors import ConfigError
 
@@ -63,7 +64,11 @@ class StrictPipeline(Pipeline):
         options = inspect.signature(super().with_options).bind(*args, **kwargs).arguments
         with plain_errors():
             if options.get("config_path") is not None:
-                self.check(Path(options["config_path"])).require()
+                config = self.check(Path(options["config_path"]))
+                config.require()
+                if config.stack is not None:
+                    for part in RUN_PARTS:
+                        kwargs[part] = joined(config.stack, config.document, part, kwargs.get(part))
             return cast(Self, super().with_options(*args, **kwargs))
 
     def __call__(self, *args: Any, **kwargs: Any) -> PipelineRunResponse | None:
@@ -82,11 +87,17 @@ class StrictPipeline(Pipeline):
                     "name a file with -c, such as -c configs/quickstart.yaml"
                 )
             quiet_console()
+            self._end_as_the_stack_can()
             run = super().__call__(*args, **kwargs)
         if run is not None and run.status == ExecutionStatus.COMPLETED:
             label(run)
             click.echo(summarise(run))
         return run
+
+    def _end_as_the_stack_can(self) -> None:
+        """Most orchestrators cannot end other steps when one has failed; what follows from it never starts anywhere."""
+        if self.configuration.execution_mode not in Client().active_stack.orchestrator.supported_execution_modes:
+            self.configure(execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)
 
 
 def strict_pipeline(entrypoint: Callable[..., Any]) -> StrictPipeline:
