@@ -4,6 +4,7 @@ ZenML links the artifacts of cached steps to the new version itself; what a step
 that it gives, belong to the version of the run in which it really ran.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from zenml import log_metadata
@@ -42,6 +43,14 @@ def label(run: PipelineRunResponse) -> None:
         log_metadata(metadata=missing, model_version_id=version.id)
     tags = [*_tags(outputs), *([UNCHANGED] if equals else [])]
     Client().update_model_version(version.model.id, version.id, add_tags=tags)
+
+
+def label_finished(runs: Iterable[PipelineRunResponse]) -> None:
+    """Label those that came to their end without a client that waited, such as those of a cluster's schedule."""
+    for run in runs:
+        version = run.model_version
+        if run.status == ExecutionStatus.COMPLETED and version is not None and not version.tags:
+            label(run)
 
 
 def equal_to(version: ModelVersionResponse) -> str:

@@ -20,7 +20,7 @@ from materializers.dataset import ARROW, SPLITS, DatasetDictMaterializer, Datase
 from materializers.directory import FILES, DirectoryMaterializer
 from materializers.local import stored_hashes
 from pipelines.console import plain_console, text_of
-from pipelines.labels import equal_to
+from pipelines.labels import equal_to, label_finished
 from pipelines.versions import model_version, outputs_of, run_named, version_in_stage
 from steps.errors import ModelError
 from steps.files import digest_of
@@ -114,7 +114,8 @@ def _of_version(version: ModelVersionResponse) -> Subject:
     artifact = version.get_artifact("merged_model")
     if artifact is None:
         raise ModelError(f"{name}: it has no merged model; run it to its end, or it was pruned")
-    equal = equal_to(version)
+    label_finished(Client().list_pipeline_runs(model_version_id=version.id, hydrate=True).items)
+    equal = equal_to(Client().get_model_version(version.model.id, version.id))
     return Subject(f"{name}, unchanged from {equal}" if equal else name, _folder(artifact), _figures(version))
 
 

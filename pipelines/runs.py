@@ -10,7 +10,7 @@ from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
 from pipelines.console import plain_console, text_of
-from pipelines.labels import base_name, data_revisions, equal_to
+from pipelines.labels import base_name, data_revisions, equal_to, label_finished
 from pipelines.versions import outputs_of, require_model
 
 COLUMNS = ("date", "run", "model", "data", "base", "loss", "stops", "parses", "stage", "cached", "took", "status")
@@ -29,8 +29,12 @@ def history(model: str | None, count: int) -> list[list[str]]:
     """
     if model is not None:
         require_model(model)
-    found = Client().list_pipeline_runs(model=model, sort_by="desc:created", size=count, hydrate=True).items
-    return [row(run) for run in found]
+    label_finished(_newest(model, count))
+    return [row(run) for run in _newest(model, count)]
+
+
+def _newest(model: str | None, count: int) -> list[PipelineRunResponse]:
+    return list(Client().list_pipeline_runs(model=model, sort_by="desc:created", size=count, hydrate=True).items)
 
 
 def row(run: PipelineRunResponse) -> list[str]:

@@ -15,7 +15,7 @@ from zenml.models import PipelineRunResponse
 
 from pipelines.data import data
 from pipelines.lineage import lineage_of
-from pipelines.runs import COLUMNS, row
+from pipelines.runs import COLUMNS, history, row
 from steps.errors import ConfigError, DataError, ModelError
 from tests.end_to_end.conftest import Workplace, ran
 from tests.tiny import write_rows
@@ -78,6 +78,13 @@ def test_the_same_again_runs_resolve_alone(first_run: PipelineRunResponse, workp
     assert again.run_metadata["equals"] == f"tiny:{first.number}"
     assert row(run)[COLUMNS.index("stage")] == f"= tiny:{first.number}"
     assert lineage_of(f"tiny:{again.number}").name == f"tiny:{again.number}, unchanged from tiny:{first.number}"
+    # as after a run for whose end no client waited: whoever looks makes up for it, and looks no second time
+    Client().update_model_version(again.model.id, again.id, remove_tags=[tag.name for tag in again.tags])
+    history("tiny", 50)
+    assert {tag.name for tag in Client().get_model_version("tiny", again.number).tags} == {*tags, "unchanged"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.labels.label", None)
+        history("tiny", 50)
 
 
 def test_the_data_pipeline_shares_configuration_and_cache(
