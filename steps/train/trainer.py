@@ -16,6 +16,8 @@ from steps.tokenizer import IGNORED
 from steps.train.adapter import trainable
 from steps.train.callbacks import BestAdapter, Recorder
 from steps.train.checkpoint import Checkpoints, step_of
+from steps.train.distributed.ranks import Ranks
+from steps.train.distributed.training import SharedTraining
 from steps.train.divergence import DivergenceGuard
 from steps.train.graph.training import CapturedTraining
 from steps.train.stepdown import is_out_of_memory
@@ -28,15 +30,18 @@ BYTES_PER_WEIGHT = 16
 """At most, in a checkpoint: the weight, two moments of the optimiser and the best weight, 4 bytes each."""
 
 
-class ResumableTrainer(CapturedTraining, SFTTrainer):
+class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
     """Replaces what transformers does for a checkpoint's model, which is not exact for an adapter.
 
     PEFT would load bfloat16 weights as float32. Optimiser, schedule, loss scaling, random numbers and the position in
     the data are transformers' own.
     """
 
-    def __init__(self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, **arguments: Any) -> None:
+    def __init__(
+        self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, ranks: Ranks, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
+        self.ranks, self.counted = ranks, []
         self.recorder, self.best, self.guard = recorder, best, guard
         self.course, self.meter = recorder.course, recorder.meter
         self.adapted = cast("PeftModel", self.model)
@@ -51,6 +56,7 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
     def run(self, checkpoints: Checkpoints) -> None:
         """Train from the newest sound checkpoint, or from the start where there is none."""
         self.checkpoints = checkpoints
+        self.part_random_numbers()
         checkpoints.require_space(self._checkpoint_bytes())
         newest = checkpoints.newest()
         if newest is not None:
@@ -61,7 +67,7 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         try:
             self.train(resume_from_checkpoint=None if newest is None else str(newest))
         except Exception as error:
-            if is_out_of_memory(error) and self.guard.weights_are_whole:
+            if self.ranks.alone and is_out_of_memory(error) and self.guard.weights_are_whole:
                 self._leave()
             raise
 
@@ -77,13 +83,19 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
         """One micro-batch; what the guard must know is kept."""
         loss = super().training_step(model, inputs, *arguments)
-        self.meter.count(inputs)
+        if self.ranks.alone:
+            self.meter.count(inputs)
+        else:
+            self.count_batch(inputs)
         self.meter.mark("backward" if self.forward_is_marked else "captured")
         self.forward_is_marked = False
         self.guard.batches.append((inputs["input_ids"], loss))
         return loss
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        if not self.ranks.alone:
+            self.guard.batches, tokens = self.exchange(self.guard.batches)
+            self.meter.add(tokens)
         norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own
         self.guard.norm = norm  # before clipping, which hides an overflow
         return norm
@@ -101,11 +113,12 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
     def get_batch_samples(self, *arguments: Any) -> tuple[list[Any], Any]:
         """The micro-batches of an optimiser step, with the time that they were waited for."""
         self.meter.mark("rest")
-        batches = super().get_batch_samples(*arguments)
+        batches, items = super().get_batch_samples(*arguments)
+        items = items if self.ranks.alone else self.ranks.add(cast("torch.Tensor", items))
         self.random = torch.get_rng_state(), torch.cuda.get_rng_state_all()
         self.guard.weights_are_whole = True
         self.meter.mark("data")
-        return batches
+        return batches, items
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Measure the validation loss, with the time that it takes."""
@@ -132,7 +145,8 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self.evaluated.clear()
         output = super().evaluation_loop(*arguments, **named)
         losses, tokens = (torch.stack(values).double() for values in zip(*self.evaluated, strict=True))
-        cast("dict[str, float]", output.metrics)["eval_loss"] = float((losses * tokens).sum() / tokens.sum())
+        total, count = self.ranks.add(torch.stack([(losses * tokens).sum(), tokens.sum()]))
+        cast("dict[str, float]", output.metrics)["eval_loss"] = float(total / count)
         return output
 
     def _resume_course(self, checkpoint: Path) -> None:
@@ -141,22 +155,36 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self.meter.mark("start")
         self.meter.update(wait=True)
         self.course.resume(checkpoint, step)
+        self.course.energy_joules = self.course.energy_joules if self.ranks.first else 0.0  # the first keeps the sum
         self.recorder.replay()
         self.best.load(checkpoint)
         print(f"  train: resumed from step {step}", flush=True)
+
+    def sum_up(self) -> None:
+        """Bring the course up to date, with what it took the other processes."""
+        self.meter.update(wait=True)
+        costs = self.ranks.collect((self.course.energy_joules, self.course.peak_memory_bytes))
+        told = [joules for joules, _ in costs if joules is not None]
+        self.course.energy_joules = sum(told) if len(told) == len(costs) else None
+        if not self.ranks.first:
+            self.course.energy_joules = None if self.course.energy_joules is None else 0.0
+        self.course.peak_memory_bytes = max(peak for _, peak in costs)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.checkpoints.require_space(self._checkpoint_bytes())
         self.meter.mark("rest")
         self.guard.look(wait=True)
-        self.meter.update(wait=True)
+        self.sum_up()
         self.course.finished = self.course.stopped_early or self.state.global_step >= self.state.max_steps
-        with self.checkpoints.writing(self.state.global_step) as folder:
+        with self.writing(self.checkpoints) as folder:
             self.write_state(folder)
         self.meter.mark("checkpoints")
 
     def write_state(self, folder: Path) -> None:
-        """Write all that a checkpoint holds."""
+        """Write all that a checkpoint holds; the first process does, of what all have."""
+        self.write_random_numbers(folder)
+        if not self.ranks.first:
+            return
         save_file({name: weight.detach() for name, weight in trainable(self.adapted).items()}, folder / WEIGHTS)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
@@ -193,6 +221,7 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
     def forget_batches(self) -> None:
         """Drop what was noted of batches that are none of the training's."""
         self.guard.batches.clear()
+        self.counted.clear()
         self._total_train_tokens = 0
         for values in self._metrics.values():
             values.clear()
