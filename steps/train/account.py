@@ -24,6 +24,7 @@ class Trained:
     model: "PeftModel"
     course: Course  # of all processes that took part
     initial: str  # hash of the adapter that the training started with
+    parameters: tuple[int, int]  # trained ones, all
     plan: Plan
     kernels: str  # what was put into the model, and what was not
     left: list[StepDown]  # plans of this call that needed too much memory
@@ -33,7 +34,7 @@ class Trained:
 def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> TrainingReport:
     """Put the report together; ``plan_choices`` say why the plan is as it is."""
     course, training, blocks = trained.course, task.training, task.blocks["train"]
-    parameters, total = trained.model.get_nb_trainable_parameters()
+    parameters, total = trained.parameters
     flop = flop_per_token(trained.model, mean_context(blocks), recomputed_layers=trained.plan.recomputed_layers)
     early = f"validation loss no longer fell after step {course.best_step}"
     tokens = int(list_lengths(blocks, "input_ids").sum())

@@ -66,6 +66,8 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     from steps.train.adapter import lora_config
     from steps.train.callbacks import BestAdapter
     from steps.train.distributed.order import share
+    from steps.train.distributed.parts import Parts
+    from steps.train.distributed.shard import require_parts, shard
     from steps.train.divergence import DivergenceGuard
     from steps.train.evaluation import EvaluateAtEnd
     from steps.train.initialization import initialize
@@ -73,15 +75,17 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
 
     training, blocks, ranks = task.training, task.blocks, task.ranks
     best = BestAdapter(training.early_stopping, recorder.course)
-    guard = DivergenceGuard(training.divergence, recorder, blocks["train"])
+    guard = DivergenceGuard(training.divergence, recorder, blocks["train"], sharded=plan.sharded)
 
+    if plan.sharded:
+        require_parts(training)
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
-    model = load_quantized(task.model_folder, task.device)
+    model = load_quantized(task.model_folder, task.device, in_memory=plan.sharded)
     trainer = ResumableTrainer(
         recorder,
         best,
         guard,
-        ranks,
+        Parts(ranks, plan.sharded),
         model=model,
         args=sft_config(task, plan, working),
         train_dataset=blocks["train"],
@@ -93,6 +97,9 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     initialize(trainer, training, read_provenance(task.model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
     _set_types(cast("PeftModel", trainer.model), task.device)
+    trainer.start()
+    if plan.sharded:
+        shard(cast("PeftModel", trainer.model), task.device, ranks)
     if training.lora.loraplus_lr_ratio is not None:
         trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     if plan.fused:

@@ -166,6 +166,7 @@ def _train(
     from steps.train.build import build_trainer
     from steps.train.callbacks import Recorder
     from steps.train.course import Course
+    from steps.train.distributed.shard import gather_adapter
     from steps.train.meter import Meter
     from steps.train.preemption import CheckpointSchedule
     from steps.train.rehearsal import Rehearsal
@@ -177,19 +178,20 @@ def _train(
     trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go, task.ranks))
     trainer.add_callback(rehearsal)
     model = cast("PeftModel", trainer.model)
-    initial = digest(model)
     require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
     trainer.run(store)
     trainer.sum_up()
     _require_end(course, store)
     trainer.best.restore(model)
-    if digest(model) == initial:
+    if plan.sharded:
+        gather_adapter(model)
+    if digest(model) == trainer.initial:
         raise ModelError(
             f"parameters.training: {len(course.steps)} optimiser steps left the adapter as it was; raise max_steps, "
             "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
         )
     kernels = trainer.kernels + (f"; {trainer.captured}" if trainer.captured else "")
-    return Trained(model, course, initial, plan, kernels, left, rehearsal.seconds)
+    return Trained(model, course, trainer.initial, trainer.parameters, plan, kernels, left, rehearsal.seconds)
 
 
 def _write(model: "PeftModel", task: Task, output: Path) -> None:

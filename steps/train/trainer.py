@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
-from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.tokenizer import IGNORED
-from steps.train.adapter import trainable
-from steps.train.callbacks import BestAdapter, Recorder
+from steps.train.adapter import digest, trainable
+from steps.train.callbacks import BEST, BestAdapter, Recorder
 from steps.train.checkpoint import Checkpoints, step_of
-from steps.train.distributed.ranks import Ranks
+from steps.train.distributed.parts import Parts
+from steps.train.distributed.shard import part, whole
 from steps.train.distributed.training import SharedTraining
 from steps.train.divergence import DivergenceGuard
 from steps.train.graph.training import CapturedTraining
@@ -38,10 +38,10 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
     """
 
     def __init__(
-        self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, ranks: Ranks, **arguments: Any
+        self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, parts: Parts, **arguments: Any
     ) -> None:
         super().__init__(**arguments)
-        self.ranks, self.counted = ranks, []
+        self.parts, self.ranks, self.counted = parts, parts.ranks, []
         self.recorder, self.best, self.guard = recorder, best, guard
         self.course, self.meter = recorder.course, recorder.meter
         self.adapted = cast("PeftModel", self.model)
@@ -49,9 +49,16 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         self.kernels = "TRL's own"  # what was put in their place, and what was not
         self.random: tuple[torch.Tensor, list[torch.Tensor]]
         """At the beginning of the optimiser step under way."""
+        self.initial = ""  # digest of the adapter's first weights
+        self.parameters = (0, 0)  # trained ones, all
         self.forward_is_marked = False  # of the micro-batch under way; a captured one has its passes in one
         self.evaluated: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Mean loss and trained tokens of each batch of the evaluation under way."""
+
+    def start(self) -> None:
+        """Note what the adapter starts as, while it and the model are whole."""
+        self.initial = digest(self.adapted)
+        self.parameters = self.adapted.get_nb_trainable_parameters()
 
     def run(self, checkpoints: Checkpoints) -> None:
         """Train from the newest sound checkpoint, or from the start where there is none."""
@@ -62,7 +69,7 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         if newest is not None:
             self._resume_course(newest)
         if self.course.finished:
-            load_weights(self.adapted, cast("Path", newest))
+            self._load_from_checkpoint(str(newest))
             return
         try:
             self.train(resume_from_checkpoint=None if newest is None else str(newest))
@@ -96,7 +103,7 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         if not self.ranks.alone:
             self.guard.batches, tokens = self.exchange(self.guard.batches)
             self.meter.add(tokens)
-        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own
+        norm: torch.Tensor = whole(super()._clip_grad_norm(model))  # type: ignore[no-untyped-call]  # transformers' own
         self.guard.norm = norm  # before clipping, which hides an overflow
         return norm
 
@@ -157,7 +164,7 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         self.course.resume(checkpoint, step)
         self.course.energy_joules = self.course.energy_joules if self.ranks.first else 0.0  # the first keeps the sum
         self.recorder.replay()
-        self.best.load(checkpoint)
+        self.best.weights = self.parts.load(checkpoint, BEST)
         print(f"  train: resumed from step {step}", flush=True)
 
     def sum_up(self) -> None:
@@ -181,16 +188,19 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         self.meter.mark("checkpoints")
 
     def write_state(self, folder: Path) -> None:
-        """Write all that a checkpoint holds; the first process does, of what all have."""
+        """Write all that a checkpoint holds: this process's parts, and the first process what all have."""
         self.write_random_numbers(folder)
+        weights = {name: weight.detach() for name, weight in trainable(self.adapted).items()}
+        self.parts.save(weights, folder, WEIGHTS)
+        self.parts.save(self.best.weights, folder, BEST)
+        if self.parts.sharded:
+            self.parts.save_optimizer(cast("torch.optim.Optimizer", self.optimizer), folder)
         if not self.ranks.first:
             return
-        save_file({name: weight.detach() for name, weight in trainable(self.adapted).items()}, folder / WEIGHTS)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-        self.best.save(folder)
         self.course.save(folder)
 
     def read_state(self, folder: Path) -> None:
@@ -199,7 +209,7 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         self._load_optimizer_and_scheduler(str(folder))
         self._load_scaler(str(folder))
         self._load_rng_state(str(folder))
-        self.best.load(folder)
+        self.best.weights = self.parts.load(folder, BEST)
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part of the state that decides how the training goes on."""
@@ -227,18 +237,32 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
             values.clear()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        load_weights(self.adapted, Path(resume_from_checkpoint))
+        """Put the checkpoint's adapter weights into the model, in their own type."""
+        weights = self.parts.load(Path(resume_from_checkpoint), WEIGHTS)
+        for name, parameter in trainable(self.adapted).items():
+            part(parameter.data).copy_(weights[name])
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.parts.sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        torch.save(cast("Any", self.lr_scheduler).state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Undo what torch does when an optimiser's state is loaded: it rounds the state to the weights' type.
 
         Adafactor keeps its state in float32 for bfloat16 weights.
         """
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        saved = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
-        optimizer = cast("torch.optim.Optimizer", self.optimizer)
+        folder, optimizer = Path(checkpoint), cast("torch.optim.Optimizer", self.optimizer)
+        if self.parts.sharded or not (folder / OPTIMIZER_NAME).is_file():
+            self.parts.load_optimizer(optimizer, folder)
+            saved = torch.load(folder / SCHEDULER_NAME, map_location="cpu", weights_only=True)
+            cast("Any", self.lr_scheduler).load_state_dict(saved)
+            return
+        super()._load_optimizer_and_scheduler(checkpoint)
+        saved = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for number, exact in saved["state"].items():
             state = optimizer.state[weights[number]]
@@ -248,13 +272,6 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
 
     def _checkpoint_bytes(self) -> int:
         return BYTES_PER_WEIGHT * sum(weight.numel() for weight in trainable(self.adapted).values())
-
-
-def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Put the checkpoint's adapter weights into the model, in their own type."""
-    weights = load_file(checkpoint / WEIGHTS)
-    for name, parameter in trainable(model).items():
-        parameter.data.copy_(weights[name])
 
 
 def _fingerprint(state: object) -> str:
@@ -271,7 +288,7 @@ def _fingerprint(state: object) -> str:
                 add(one)
         elif isinstance(value, torch.Tensor):
             digest.update(str(value.dtype).encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(part(value.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         else:
             digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
 

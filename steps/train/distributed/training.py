@@ -14,6 +14,7 @@ from steps.train.adapter import trainable
 from steps.train.checkpoint import Checkpoints
 from steps.train.distributed.exchange import GradientSum, everybodys
 from steps.train.distributed.order import RankOrder, with_filler
+from steps.train.distributed.parts import Parts
 from steps.train.distributed.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class SharedTraining(SFTTrainer):
     """
 
     ranks: Ranks = ALONE
+    parts: Parts = Parts()
     counted: list[torch.Tensor]
     """Tokens of each micro-batch of the optimiser step under way, where there are several processes."""
 
@@ -68,7 +70,8 @@ class SharedTraining(SFTTrainer):
         self, batches: list[tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
         """Sum the gradients, and give tokens and losses of all processes' micro-batches, and the number of tokens."""
-        self._gradients(list(trainable(cast("torch.nn.Module", self.model)).values()))
+        if not self.parts.sharded:  # FSDP2 sums up what it shares out
+            self._gradients(list(trainable(cast("torch.nn.Module", self.model)).values()))
         tokens = self.ranks.add(torch.stack(self.counted).sum())
         self.counted.clear()
         return everybodys(batches, self._longest, self.ranks), tokens

@@ -171,7 +171,7 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
 
 
 def _weights(job: Job, plan: Plan) -> int:
-    """Bytes of the base model. Shared out, constants and what is outside of the layers stay whole, and two layers are."""
+    """Bytes of the base model; shared out, all but 4-bit numbers stays whole, and two layers are."""
     whole = job.weights_bytes
     if not plan.sharded:
         return whole
