@@ -17,7 +17,8 @@ from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task, without_padding
 from steps.train.checkpoint import Checkpoints
-from steps.train.distributed.launch import Machine, processes_of, train_by_processes
+from steps.train.distributed.launch import processes_of, train_by_processes
+from steps.train.distributed.machine import Machine
 from steps.train.distributed.ranks import ALONE, Ranks
 from steps.train.distributed.task import SharedTask
 from steps.train.params import CheckpointParameters, TrainingParameters

@@ -1,6 +1,5 @@
 """TRL's trainer, taught to write and read our checkpoints and to remember the blocks of the step under way."""
 
-import hashlib
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +10,7 @@ from peft import PeftModel
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 
+from steps.errors import TrainingError
 from steps.tokenizer import IGNORED
 from steps.train.adapter import digest, trainable
 from steps.train.callbacks import BEST, BestAdapter, Recorder
@@ -20,6 +20,7 @@ from steps.train.distributed.shard import part, whole
 from steps.train.distributed.training import SharedTraining
 from steps.train.divergence import DivergenceGuard
 from steps.train.graph.training import CapturedTraining
+from steps.train.state import fingerprint_of
 from steps.train.stepdown import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         self.part_random_numbers()
         checkpoints.require_space(self._checkpoint_bytes())
         newest = checkpoints.newest()
+        if len(set(self.ranks.collect(newest and newest.name))) > 1:
+            raise TrainingError(
+                f"{checkpoints.folder}: not every process sees the same checkpoints; name a folder that all machines "
+                "see under parameters.checkpoints.folder"
+            )
         if newest is not None:
             self._resume_course(newest)
         if self.course.finished:
@@ -226,7 +232,7 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
             ],
             "best weights": self.best.weights,
         }
-        return {name: _fingerprint(state) for name, state in parts.items()}
+        return {name: fingerprint_of(state) for name, state in parts.items()}
 
     def forget_batches(self) -> None:
         """Drop what was noted of batches that are none of the training's."""
@@ -272,25 +278,3 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
 
     def _checkpoint_bytes(self) -> int:
         return BYTES_PER_WEIGHT * sum(weight.numel() for weight in trainable(self.adapted).values())
-
-
-def _fingerprint(state: object) -> str:
-    """SHA-256 of tensors, arrays, numbers and texts, however nested."""
-    digest = hashlib.sha256()
-
-    def add(value: object) -> None:
-        if isinstance(value, dict):
-            for name in value:
-                digest.update(repr(name).encode())
-                add(value[name])
-        elif isinstance(value, list | tuple):
-            for one in value:
-                add(one)
-        elif isinstance(value, torch.Tensor):
-            digest.update(str(value.dtype).encode())
-            digest.update(part(value.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        else:
-            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-
-    add(state)
-    return digest.hexdigest()

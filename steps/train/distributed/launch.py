@@ -7,23 +7,25 @@ environment variables, is the same here.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from datasets import DatasetDict
 
 from steps import errors
 from steps.errors import ConfigError, DeviceError, PipelineError, TrainingError
 from steps.fingerprint import ROOT
-from steps.train.distributed.task import BLOCKS, METRICS, REPORT, Failure, SharedTask, failures
-from steps.train.distributed.worker import PARENT
+from steps.train.distributed.machine import Machine
+from steps.train.distributed.task import METRICS, REPORT, Failure, SharedTask, failures, write_blocks
+from steps.train.distributed.worker import ATTEMPT, PARENT
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.tracking import OnMetrics
@@ -33,31 +35,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 
-
-@dataclass(frozen=True)
-class Machine:
-    """This machine among those that share the training, by torchrun's environment variables."""
-
-    number: int = 0
-    count: int = 1
-    address: str = "127.0.0.1"  # of machine 0
-    port: int = 0  # there; 0: any that is free
-
-    @classmethod
-    def here(cls) -> "Machine":
-        """NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT; without NNODES there is one machine.
-
-        Raises:
-            ConfigError: some are set and others are not.
-        """
-        count = int(os.environ.get("NNODES", "1"))
-        if count == 1:
-            return cls()
-        missing = [name for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-        if missing:
-            raise ConfigError(f"NNODES is {count}, and {', '.join(missing)} is not set; set it on every machine")
-        place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-        return cls(int(os.environ["NODE_RANK"]), count, *place)
+TOGETHER = "together"
+"""The task's folder, in the one that all machines see."""
 
 
 def processes_of(plan: PlanParameters, blocks: int, machine: Machine) -> int:
@@ -69,6 +48,11 @@ def processes_of(plan: PlanParameters, blocks: int, machine: Machine) -> int:
     """
     import torch
 
+    if machine.number:
+        raise ConfigError(
+            f"NODE_RANK is {machine.number}: the pipeline runs on machine 0; here run python -m "
+            "steps.train.distributed.join"
+        )
     key = "parameters.plan.distributed.processes"
     problem = plan.distributed.misfit(blocks)
     if problem:
@@ -101,30 +85,42 @@ def train_by_processes(
         PipelineError: as a process raised it.
         TrainingError: a process failed otherwise, or was killed.
     """
-    blocks.save_to_disk(folder / BLOCKS)
+    if machine.folder is not None:
+        folder, task = _where_all_see(task, machine.folder)
+    write_blocks(blocks, folder)
     while True:
+        task = task.model_copy(update={"attempt": uuid4().hex})
         task.write(folder)
-        failure = _attempt(task, folder, machine, asked_to_go, on_metrics)
+        failure = attempt(task, folder, machine, asked_to_go, on_metrics)
         if failure is None:
             return TrainingReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
         if failure.left is None:
             raise _error_of(failure, task.processes)
         print(f"  train: {failure.left.reason}; goes on with another plan than {failure.left.plan}", flush=True)
         task = task.model_copy(update={"left": [*task.left, failure.left]})
-        for old in folder.glob("failure-*.json"):
-            old.unlink()
 
 
-def _attempt(
+def _where_all_see(task: SharedTask, folder: Path) -> tuple[Path, SharedTask]:
+    """A folder for the task in one that all machines see, with the models that it names."""
+    together = folder / TOGETHER
+    shutil.rmtree(together, ignore_errors=True)
+    for name, source in (("model", task.model_folder), ("tokenizer", task.tokenizer_folder)):
+        shutil.copytree(source, together / name)
+    models = {"model_folder": together / "model", "tokenizer_folder": together / "tokenizer"}
+    return together, task.model_copy(update=models)
+
+
+def attempt(
     task: SharedTask, folder: Path, machine: Machine, asked_to_go: threading.Event, on_metrics: OnMetrics
 ) -> Failure | None:
-    with _started(task.processes, folder, machine) as workers:
+    """Start this machine's processes and wait until all have ended, or until one has failed on any machine."""
+    with _started(task, folder, machine) as workers:
         told, asked = 0, False
         while True:
             codes = [worker.poll() for worker in workers]
             told = _tell(folder, told, on_metrics)
-            if any(codes):
-                return _first(codes, folder, machine)
+            if any(codes) or (machine.count > 1 and failures(folder, task.attempt)):
+                return _first(codes, folder, machine, task.attempt)
             if all(code == 0 for code in codes):
                 return None
             if asked_to_go.is_set() and not asked:
@@ -135,13 +131,17 @@ def _attempt(
 
 
 @contextmanager
-def _started(processes: int, folder: Path, machine: Machine) -> Iterator[list["subprocess.Popen[bytes]"]]:
+def _started(task: SharedTask, folder: Path, machine: Machine) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """This machine's processes; whatever happens, they end here."""
-    local = processes // machine.count
+    local = task.processes // machine.count
     store = _meeting_place(machine)
     common = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    common |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": machine.address, PARENT: str(os.getpid())}
+    common |= {"WORLD_SIZE": str(task.processes), "MASTER_ADDR": machine.address}
+    common |= {PARENT: str(os.getpid()), ATTEMPT: task.attempt}
     common |= {"MASTER_PORT": str(store.port if store else machine.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    if machine.count == 1:
+        common.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nothing leaves the machine, whatever its name resolves to
+        common.setdefault("NCCL_SOCKET_IFNAME", "lo")
     common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // local)))
     workers: list[subprocess.Popen[bytes]] = []
     try:
@@ -185,20 +185,21 @@ def _tell(folder: Path, told: int, on_metrics: OnMetrics) -> int:
     return told
 
 
-def _first(codes: list[int | None], folder: Path, machine: Machine) -> Failure:
+def _first(codes: list[int | None], folder: Path, machine: Machine, attempt: str) -> Failure:
     """What went wrong first: a process that was killed leaves no record, and others fail since it is gone."""
     local = len(codes)
     killed = [number for number, code in enumerate(codes) if code is not None and code < 0]
     if killed:
         rank, code = machine.number * local + killed[0], -(codes[killed[0]] or 0)
         said = f"it was killed by signal {code}" + " (by the system where memory is short)" * (code == 9)
-        return Failure(rank=rank, at=0, kind="Killed", message=said, traceback="")
-    found = failures(folder)
+        return Failure(rank=rank, attempt=attempt, at=0, kind="Killed", message=said, traceback="")
+    found = failures(folder, attempt)
     if found:
         return found[0]
-    rank = next(number for number, code in enumerate(codes) if code)
+    number = next(number for number, code in enumerate(codes) if code)
+    rank, said = machine.number * local + number, f"it ended with code {codes[number]}"
     shown = (folder / f"process-{rank}.log").read_text(encoding="utf-8", errors="replace")
-    return Failure(rank=rank, at=0, kind="Ended", message=f"it ended with code {codes[rank]}", traceback=shown)
+    return Failure(rank=rank, attempt=attempt, at=0, kind="Ended", message=said, traceback=shown)
 
 
 def _error_of(failure: Failure, processes: int) -> PipelineError:

@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Self
 
-from datasets import DatasetDict, load_from_disk
+from datasets import Dataset, DatasetDict
 from pydantic import BaseModel
 
 from steps.train.checkpoint import Checkpoints
@@ -14,6 +14,7 @@ from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 
 ARGUMENTS, BLOCKS, REPORT, METRICS = "arguments.json", "blocks", "report.json", "metrics.jsonl"
+SPLITS = ("train", "validation")
 
 
 class LeftPlan(BaseModel):
@@ -36,6 +37,7 @@ class SharedTask(BaseModel):
     work: str
     checkpoints: CheckpointParameters
     processes: int
+    attempt: str = ""  # another one at each time that processes are started
     left: list[LeftPlan] = []
 
     def write(self, folder: Path) -> None:
@@ -54,17 +56,26 @@ class SharedTask(BaseModel):
         return Checkpoints(self.checkpoint_root, self.work, self.checkpoints)
 
 
+def write_blocks(blocks: DatasetDict, folder: Path) -> None:
+    """Write the splits that a training reads; datasets can't read an empty one, which is left out."""
+    for name in SPLITS:
+        if len(blocks[name]):
+            blocks[name].save_to_disk(folder / BLOCKS / name)
+
+
 def read_blocks(folder: Path) -> DatasetDict:
     """The blocks that were written beside the arguments."""
-    blocks = load_from_disk(folder / BLOCKS)
-    assert isinstance(blocks, DatasetDict)  # noqa: S101 - for the type checker; we wrote them
-    return blocks
+    found = {
+        name: Dataset.load_from_disk(folder / BLOCKS / name) for name in SPLITS if (folder / BLOCKS / name).is_dir()
+    }
+    return DatasetDict({name: found.get(name, found["train"].select([])) for name in SPLITS})
 
 
 class Failure(BaseModel):
     """How a process ended."""
 
     rank: int
+    attempt: str
     at: float  # seconds since the epoch
     kind: str  # of the exception
     message: str
@@ -73,19 +84,28 @@ class Failure(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Leave it for the process that started this one."""
-        (folder / f"failure-{self.rank}.json").write_text(self.model_dump_json(), encoding="utf-8")
+        name = f"failure-{self.rank}.json"
+        (folder / f".{name}").write_text(self.model_dump_json(), encoding="utf-8")
+        (folder / f".{name}").rename(folder / name)
 
 
-def failure_of(error: BaseException, rank: int, left: LeftPlan | None) -> Failure:
+def failure_of(error: BaseException, rank: int, attempt: str, left: LeftPlan | None) -> Failure:
     """What is known of an error that ends a process."""
-    shown = "".join(traceback.format_exception(error))
-    return Failure(rank=rank, at=time.time(), kind=type(error).__name__, message=str(error), traceback=shown, left=left)
+    return Failure(
+        rank=rank,
+        attempt=attempt,
+        at=time.time(),
+        kind=type(error).__name__,
+        message=str(error),
+        traceback="".join(traceback.format_exception(error)),
+        left=left,
+    )
 
 
-def failures(folder: Path) -> list[Failure]:
-    """Those that processes left, the first to fail first."""
+def failures(folder: Path, attempt: str) -> list[Failure]:
+    """Those that processes left in an attempt, the first to fail first."""
     found = [Failure.model_validate_json(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*.json")]
-    return sorted(found, key=lambda failure: failure.at)
+    return sorted((one for one in found if one.attempt == attempt), key=lambda one: one.at)
 
 
 def append_metrics(folder: Path, step: int, figures: dict[str, float]) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PARENT = "QLORA_PARENT"
 """Process whose end is this one's too."""
 
+ATTEMPT = "QLORA_ATTEMPT"
+"""Which start of the processes this is."""
+
 PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
 
 PR_SET_PDEATHSIG = 1
@@ -27,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Train, and leave a record of what failed."""
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    folder, rank, attempt = Path(sys.argv[1]), int(os.environ["RANK"]), os.environ.get(ATTEMPT, "")
     _end_with_parent()
     _see_own_gpu(int(os.environ["LOCAL_RANK"]))
     try:
@@ -37,7 +40,7 @@ def main() -> None:
     except BaseException as error:
         from steps.train.distributed.task import failure_of
 
-        failure_of(error, rank, _left(error)).write(folder)
+        failure_of(error, rank, attempt, _left(error)).write(folder)
         sys.stdout.flush()
         os._exit(1)  # at once: what else a process does at its end may wait for the others
 

@@ -146,11 +146,12 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
     several = plan.accumulation > 1
     alive = gradients if several and not plan.captured else 0
     during = max(kept + working + alive, gradients + transient)  # of the backward pass
-    totals = gradients if several and plan.captured else 0
+    message = gradients if job.processes > 1 and not plan.sharded else 0  # all of them in a row, to be summed
+    totals = message + (gradients if several and plan.captured else 0)
 
     fixed = weights + adapter + dequantised
     at_step = fixed + optimizer + gradients + totals
-    allocated = max(fixed + during + (0 if plan.captured else optimizer), at_step)
+    allocated = max(fixed + during + (0 if plan.captured else optimizer + message), at_step)
     shown_gradients = max(alive, gradients - kept, 0) + totals
     shown_logits = max(logits - transient, 0)
     activations = during + totals - shown_gradients - shown_logits

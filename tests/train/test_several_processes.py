@@ -1,0 +1,153 @@
+"""Several processes learn what one learns, and end together."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from datasets import DatasetDict
+
+from steps.errors import TrainingError
+from steps.files import hashes
+from steps.train.checkpoint import Checkpoints
+from steps.train.distributed.params import DistributedParameters
+from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
+from steps.train.report import TrainingReport
+from steps.train.train import train_adapter
+from tests.tiny_run import TinyRun
+from tests.train.invariance import PLAIN, Learned, distance
+
+LOSS, ADAPTER = 1e-5, 1e-5
+"""Float32's rounding, of losses (nats) and of what the adapter has learned (relative)."""
+
+WORKER = "steps.train.distributed.worker"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run: TinyRun) -> TinyRun:
+    """27 blocks in steps of 4: the last step of an epoch has three blocks, of which a second process gets one."""
+    blocks = DatasetDict(train=tiny_run.blocks["train"].select(range(11)), validation=tiny_run.blocks["validation"])
+    training = TrainingParameters.model_validate(
+        {**PLAIN, "batch_size": 4, "optimizer": "adamw_torch", "learning_rate": 1e-3}
+    )
+    return replace(tiny_run, blocks=blocks, training=training)
+
+
+class Shared:
+    """One piece of work, whose checkpoints lie in a folder of its own."""
+
+    def __init__(self, run: TinyRun, folder: Path) -> None:
+        self.run, self.folder = run, folder
+        self.store = Checkpoints(folder, "work", CheckpointParameters(every_steps=2))
+        self.figures: dict[int, dict[str, float]] = {}
+
+    def train(self, output: str, strategy: str | None = None) -> TrainingReport:
+        """Train with two processes by the strategy, or with one where there is none."""
+        (self.folder / output).mkdir()
+        distributed = DistributedParameters.model_validate(
+            {"processes": 2, "strategy": strategy} if strategy else {"processes": 1}
+        )
+        return train_adapter(
+            self.run.blocks,
+            self.run.model,
+            self.run.tokenizer,
+            self.run.training,
+            self.folder / output,
+            self.store,
+            lambda step, figures: self.figures.setdefault(step, {}).update(figures),
+            PlanParameters(distributed=distributed),
+        )
+
+    def learned(self, output: str, report: TrainingReport) -> Learned:
+        """What the adapter of an output has learned."""
+        from safetensors.torch import load_file
+
+        losses = [step.loss for step in report.steps] + [point.loss for point in report.validation]
+        return Learned(losses, load_file(self.folder / output / "adapter_model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def alone(run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shared, TrainingReport]:
+    """The work by one process."""
+    shared = Shared(run, tmp_path_factory.mktemp("alone"))
+    return shared, shared.train("adapter")
+
+
+def test_ddp_learns_what_one_process_learns(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The artifact has the same files, and the report the same course and the same counts."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+    report = shared.train("adapter", "ddp")
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    same = ("tokens", "epochs", "best_step", "planned_steps", "tokens_per_step", "initial_adapter_sha256", "stopped")
+    assert [getattr(report, name) for name in same] == [getattr(expected, name) for name in same]
+    assert (report.trainable_parameters, report.total_parameters) == (
+        expected.trainable_parameters,
+        expected.total_parameters,
+    )
+    assert hashes(tmp_path / "adapter").keys() == hashes(one.folder / "adapter").keys()
+    assert shared.figures.keys() == one.figures.keys()
+    assert ("2 x ddp", "named by parameters.plan.distributed.strategy") in [
+        (choice.value, choice.reason) for choice in report.choices
+    ]
+    assert capfd.readouterr().out.count("pre-flight passed") == 1  # the other processes are silent
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of a training that this process has started, by their ranks."""
+    found = [child for child in psutil.Process().children(recursive=True) if WORKER in child.cmdline()]
+    return sorted(found, key=lambda child: int(child.environ()["RANK"]))
+
+
+@contextmanager
+def when_written(checkpoint: Path, act: Any) -> Iterator[None]:
+    """Do something once a checkpoint is there."""
+
+    def watch() -> None:
+        while not checkpoint.is_dir() and not ended.is_set():
+            time.sleep(0.01)
+        if not ended.is_set():
+            act()
+
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def test_a_killed_process_ends_all_and_one_alone_goes_on(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
+) -> None:
+    """FSDP2 up to the kill, then one process from the checkpoint that two have written in parts."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+    started: list[psutil.Process] = []
+
+    def kill() -> None:
+        started.extend(workers())
+        started[1].kill()
+
+    message = r"process 1 of 2 \(from 0\) failed first.*killed by signal 9.*run again to go on"
+    with when_written(shared.store.folder / "step-00000004", kill), pytest.raises(TrainingError, match=message):
+        shared.train("killed", "fsdp")
+    assert len(started) == 2
+    assert not [process for process in started if process.is_running()]
+    assert not list((tmp_path / "killed").iterdir())
+    parts = {path.name for path in (shared.store.folder / "step-00000004").glob("*-of-00002.safetensors")}
+    assert {name.split("-")[0] for name in parts} == {"weights", "best", "optimizer"}
+    report = shared.train("adapter")
+    assert report.resumed_from[0] >= 4
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    assert report.tokens == expected.tokens
