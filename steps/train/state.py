@@ -14,7 +14,7 @@ def fingerprint_of(state: object) -> str:
 
     def add(value: object) -> None:
         if isinstance(value, dict):
-            for name in value:
+            for name in sorted(value, key=repr):  # a file may have given them another order
                 digest.update(repr(name).encode())
                 add(value[name])
         elif isinstance(value, list | tuple):

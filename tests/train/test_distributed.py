@@ -1,20 +1,21 @@
 """The parts of a training with several processes, one by one and without them."""
 
-from collections.abc import Callable
+import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import torch
-from click.testing import CliRunner
+import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import save_file
 
-from pipelines.cli import main
 from steps.errors import ConfigError, DataError, TrainingError
 from steps.quantize.device import Hardware
 from steps.train.distributed import launch
+from steps.train.distributed.join import ENDED
 from steps.train.distributed.launch import processes_of
-from steps.train.distributed.machine import FOLDER, Machine
+from steps.train.distributed.machine import FOLDER, NEEDED, Machine
 from steps.train.distributed.order import RankOrder, share, with_filler
 from steps.train.distributed.parts import Parts, read_whole
 from steps.train.distributed.ranks import Ranks
@@ -99,18 +100,6 @@ def test_impossible_numbers_are_refused(
     with pytest.raises(Exception, match=message) as caught:
         processes_of(plan_of(processes), 10, machine)
     assert type(caught.value).__name__ in ("ConfigError", "DeviceError")
-
-
-def test_check_names_a_number_that_does_not_divide(config_file: Callable[[str], Path]) -> None:
-    text = Path("configs/llama2-7b.yaml").read_text(encoding="utf-8")
-    path = config_file(text + "\n  plan:\n    distributed: {processes: 3}\n")
-    result = CliRunner().invoke(main, ["check", "-c", str(path), "--gpu", "h100"])
-    assert "parameters.plan.distributed.processes: 3 does not divide the 10 blocks" in " ".join(result.output.split())
-    path = config_file(text + "\n  plan:\n    distributed: {processes: 2}\n    micro_batch: 2\n")
-    result = CliRunner().invoke(main, ["check", "-c", str(path), "--gpu", "h100"])
-    said = " ".join(result.output.split())
-    assert "parameters.plan.micro_batch: 2 does not divide the 5 blocks" in said
-    assert "for each of 2 processes; use one of 1, 5" in said
 
 
 def test_machines_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +195,25 @@ def test_an_error_of_ours_stays_what_it_is() -> None:
     error = launch._error_of(failed(0, 1.0, DataError("rows.jsonl:3: no end token")), 2)
     assert type(error) is DataError
     assert str(error) == "rows.jsonl:3: no end token"
+
+
+def test_the_job_for_several_machines_is_valid_and_sets_what_is_read() -> None:
+    """Against Kubernetes' schemas; machine 0 has the address that a headless service gives an indexed Job's pod."""
+    path = Path("docker/kubernetes/training-job.yaml")
+    service, job = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    for one in (service, job):
+        kubernetes_validate.validate(one, "1.31", strict=True)
+    spec = job["spec"]
+    pod = spec["template"]
+    (container,) = pod["spec"]["containers"]
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    assert {"NNODES", *NEEDED} <= environment.keys()
+    assert environment["NNODES"] == str(spec["completions"]) == str(spec["parallelism"])
+    name = f"{job['metadata']['name']}-0.{service['metadata']['name']}"
+    assert environment["MASTER_ADDR"] == name
+    assert pod["spec"]["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    (script,) = container["args"]
+    assert "steps.train.distributed.join" in script
+    assert f"/{ENDED}" in script
+    assert subprocess.run(["/bin/sh", "-n", "-c", script], check=False).returncode == 0

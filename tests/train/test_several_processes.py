@@ -1,5 +1,10 @@
 """Several processes learn what one learns, and end together."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +20,8 @@ from datasets import DatasetDict
 from steps.errors import TrainingError
 from steps.files import hashes
 from steps.train.checkpoint import Checkpoints
+from steps.train.distributed.join import ENDED
+from steps.train.distributed.machine import FOLDER
 from steps.train.distributed.params import DistributedParameters
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
@@ -22,6 +29,7 @@ from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 from tests.train.invariance import PLAIN, Learned, distance
+from tests.train.killed import KillPoint, Work, train_until
 
 LOSS, ADAPTER = 1e-5, 1e-5
 """Float32's rounding, of losses (nats) and of what the adapter has learned (relative)."""
@@ -31,7 +39,7 @@ WORKER = "steps.train.distributed.worker"
 
 @pytest.fixture(scope="module")
 def run(tiny_run: TinyRun) -> TinyRun:
-    """27 blocks in steps of 4: the last step of an epoch has three blocks, of which a second process gets one."""
+    """11 blocks in steps of 4: the last step of an epoch has three, of which the second process gets one."""
     blocks = DatasetDict(train=tiny_run.blocks["train"].select(range(11)), validation=tiny_run.blocks["validation"])
     training = TrainingParameters.model_validate(
         {**PLAIN, "batch_size": 4, "optimizer": "adamw_torch", "learning_rate": 1e-3}
@@ -151,3 +159,80 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(
     assert report.resumed_from[0] >= 4
     assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
     assert report.tokens == expected.tokens
+
+
+@pytest.mark.slow
+def test_fsdp_learns_what_one_process_learns(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
+) -> None:
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+    report = shared.train("adapter", "fsdp")
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    assert report.tokens == expected.tokens
+    assert report.total_parameters == expected.total_parameters
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_what_one_or_two_left(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
+) -> None:
+    """A SIGTERM is the first one's and all stop after the same step; FSDP2 goes on from DDP's checkpoint."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+
+    def ask_to_go() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for output, strategy, step in (("first", None, 2), ("second", "ddp", 4)):
+        stop = when_written(shared.store.folder / f"step-{step:08d}", ask_to_go)
+        with stop, pytest.raises(TrainingError, match=r"training stopped after step \d+ of 9.*SIGTERM"):
+            shared.train(output, strategy)
+    report = shared.train("adapter", "fsdp")
+    assert len(report.resumed_from) == 2
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_parent(run: TinyRun, tmp_path: Path) -> None:
+    """The parent is killed as by the system; its processes go with it, and one alone goes on."""
+    run.blocks.save_to_disk(tmp_path / "blocks")
+    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
+    plan = PlanParameters.model_validate({"distributed": {"processes": 2}})
+    work = Work(tmp_path / "blocks", run.model, run.tokenizer, run.training, checkpoints, plan)
+    started: list[psutil.Process] = []
+
+    def kill() -> None:
+        started.extend(workers())
+        psutil.Process(started[0].ppid()).kill()
+
+    with when_written(work.store().folder / "step-00000002", kill):
+        assert train_until(work, KillPoint("never"), tmp_path / "killed") == -signal.SIGKILL
+    gone, alive = psutil.wait_procs(started, timeout=20)
+    assert (len(gone), alive) == (2, [])
+    assert replace(work, plan=None).train(tmp_path / "adapter").resumed_from
+
+
+@pytest.mark.slow
+def test_two_machines_share_a_training(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here both are this one; machine 1 joins by the command of its own and ends with the run."""
+    one, expected = alone
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "seen-by-all"))
+    (tmp_path / "seen-by-all").mkdir()
+    command = [sys.executable, "-m", "steps.train.distributed.join"]
+    other = subprocess.Popen(command, env={**os.environ, "NODE_RANK": "1"})
+    try:
+        shared = Shared(run, tmp_path)
+        report = shared.train("adapter", "ddp")
+        (tmp_path / "seen-by-all" / ENDED).touch()
+        assert other.wait(timeout=60) == 0
+    finally:
+        other.kill()
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
