@@ -1,5 +1,6 @@
 """The parts of a training with several processes, one by one and without them."""
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import save_file
 
 from steps.errors import ConfigError, DataError, TrainingError
+from steps.fingerprint import _imported_files
 from steps.quantize.device import Hardware
-from steps.train.distributed import launch
+from steps.train.distributed import launch, worker
 from steps.train.distributed.join import ENDED
 from steps.train.distributed.launch import processes_of
 from steps.train.distributed.machine import FOLDER, NEEDED, Machine
@@ -217,3 +219,14 @@ def test_the_job_for_several_machines_is_valid_and_sets_what_is_read() -> None:
     assert "steps.train.distributed.join" in script
     assert f"/{ENDED}" in script
     assert subprocess.run(["/bin/sh", "-n", "-c", script], check=False).returncode == 0
+
+
+def test_the_processes_need_no_orchestrator() -> None:
+    """They run where ZenML need not be installed."""
+    files = _imported_files(Path(worker.__file__).resolve())
+    assert len(files) > 50
+    imported = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in imported if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in names if name.split(".")[0] == "zenml"]
+    assert "torch" in names

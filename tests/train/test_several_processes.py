@@ -22,7 +22,6 @@ from steps.files import hashes
 from steps.train.checkpoint import Checkpoints
 from steps.train.distributed.join import ENDED
 from steps.train.distributed.machine import FOLDER
-from steps.train.distributed.params import DistributedParameters
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
@@ -55,12 +54,10 @@ class Shared:
         self.store = Checkpoints(folder, "work", CheckpointParameters(every_steps=2))
         self.figures: dict[int, dict[str, float]] = {}
 
-    def train(self, output: str, strategy: str | None = None) -> TrainingReport:
+    def train(self, output: str, strategy: str | None = None, recompute: str = "auto") -> TrainingReport:
         """Train with two processes by the strategy, or with one where there is none."""
         (self.folder / output).mkdir()
-        distributed = DistributedParameters.model_validate(
-            {"processes": 2, "strategy": strategy} if strategy else {"processes": 1}
-        )
+        distributed = {"processes": 2, "strategy": strategy} if strategy else {"processes": 1}
         return train_adapter(
             self.run.blocks,
             self.run.model,
@@ -69,7 +66,7 @@ class Shared:
             self.folder / output,
             self.store,
             lambda step, figures: self.figures.setdefault(step, {}).update(figures),
-            PlanParameters(distributed=distributed),
+            PlanParameters.model_validate({"distributed": distributed, "recompute": recompute}),
         )
 
     def learned(self, output: str, report: TrainingReport) -> Learned:
@@ -165,9 +162,10 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(
 def test_fsdp_learns_what_one_process_learns(
     run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
 ) -> None:
+    """Layers are gathered again where they are recomputed."""
     one, expected = alone
     shared = Shared(run, tmp_path)
-    report = shared.train("adapter", "fsdp")
+    report = shared.train("adapter", "fsdp", "layers")
     assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
     assert report.tokens == expected.tokens
     assert report.total_parameters == expected.total_parameters

@@ -69,6 +69,8 @@ def join() -> "Ranks":
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend)
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    if torch.cuda.is_available():
+        ranks.add(torch.zeros(1, device="cuda"))  # NCCL takes its memory now, so that the planner sees what is left
     for name in PLACE:
         os.environ.pop(name, None)
     # It would warn that it knows of one process although there are several
