@@ -58,7 +58,7 @@ def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> Train
         device=task.device.reason,
         choices=[*task.device.choices, *plan_choices, *_outcomes(trained)],
         preflight_seconds=trained.preflight_seconds,
-        cost=cost_of(course, flop, task.device),
+        cost=cost_of(course, flop, task.device, task.ranks.size),
         parameters=training.model_dump(mode="json"),
     )
 
@@ -69,10 +69,11 @@ def _outcomes(trained: Trained) -> list[Choice]:
     return [done, *(Choice("plan left", str(one.plan), one.reason) for one in trained.left)]
 
 
-def cost_of(course: Course, flop: FlopPerToken, device: Device) -> Cost:
-    """What the course took, and how much of the device's peak that is."""
+def cost_of(course: Course, flop: FlopPerToken, device: Device, devices: int) -> Cost:
+    """What the course took, and how much of the devices' peak that is."""
     speed = course.tokens / course.training_seconds
-    peak = PEAK_FLOPS.get(device.name) if device.precision != "float32" else None
+    known = PEAK_FLOPS.get(device.name) if device.precision != "float32" else None
+    peak = known and known * devices
     return Cost(
         seconds=course.seconds,
         seconds_in=course.seconds_in,

@@ -57,7 +57,9 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         """Mean loss and trained tokens of each batch of the evaluation under way."""
 
     def start(self) -> None:
-        """Note what the adapter starts as, while it and the model are whole."""
+        """Give all processes the first one's adapter, and note it, while it and the model are whole."""
+        for weight in trainable(self.adapted).values():
+            self.ranks.follow(weight.data)
         self.initial = digest(self.adapted)
         self.parameters = self.adapted.get_nb_trainable_parameters()
 
@@ -168,7 +170,8 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         self.meter.mark("start")
         self.meter.update(wait=True)
         self.course.resume(checkpoint, step)
-        self.course.energy_joules = self.course.energy_joules if self.ranks.first else 0.0  # the first keeps the sum
+        if not self.ranks.first and self.course.energy_joules is not None:
+            self.course.energy_joules = 0.0  # the first has the sum
         self.recorder.replay()
         self.best.weights = self.parts.load(checkpoint, BEST)
         print(f"  train: resumed from step {step}", flush=True)
@@ -179,8 +182,8 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         costs = self.ranks.collect((self.course.energy_joules, self.course.peak_memory_bytes))
         told = [joules for joules, _ in costs if joules is not None]
         self.course.energy_joules = sum(told) if len(told) == len(costs) else None
-        if not self.ranks.first:
-            self.course.energy_joules = None if self.course.energy_joules is None else 0.0
+        if not self.ranks.first and self.course.energy_joules is not None:
+            self.course.energy_joules = 0.0  # the first has the sum
         self.course.peak_memory_bytes = max(peak for _, peak in costs)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:

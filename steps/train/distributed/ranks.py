@@ -36,6 +36,11 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
+    def follow(self, tensor: torch.Tensor) -> None:
+        """Take over the first process's, in place."""
+        if not self.alone:
+            dist.broadcast(tensor, 0)
+
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensors of all processes, which have one shape, stacked in their order."""
         if self.alone:
