@@ -86,12 +86,19 @@ def test_as_many_processes_as_divide_the_blocks(
     assert processes_of(plan_of(processes), 10, Machine(count=machines)) == expected
 
 
+def test_a_named_micro_batch_bounds_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)  # no GPU here
+    assert processes_of(plan_of(micro_batch=4), 24, Machine()) == 6
+    assert processes_of(plan_of(micro_batch=7), 24, Machine()) == 1  # which the planner refuses
+
+
 @pytest.mark.parametrize(
     ("processes", "machine", "message"),
     [
         (4, Machine(), r"distributed\.processes: 4 does not divide the 10 blocks .*use one of 1, 2, 5, 10"),
         (5, Machine(count=2), r"5 processes are not to be shared out over 2 machines"),
         (10, Machine(), r"10 processes need as many GPUs, and there are 2"),
+        ("auto", Machine(count=3), r"no number of processes on 3 machines \(NNODES\) divides 10 blocks"),
         ("auto", Machine(number=1, count=2), r"NODE_RANK is 1.*run python -m steps\.train\.distributed\.join"),
     ],
 )

@@ -60,8 +60,12 @@ def processes_of(plan: PlanParameters, blocks: int, machine: Machine) -> int:
     cards = torch.cuda.device_count()
     named = plan.distributed.processes
     if named == "auto":
-        most = max(cards, 1) * machine.count
-        return max(number for number in range(1, most + 1) if blocks % number == 0 and number % machine.count == 0)
+        numbers = range(machine.count, max(cards, 1) * machine.count + 1, machine.count)
+        fitting = [number for number in numbers if blocks % number == 0 and plan.misfit(blocks, number) is None]
+        named = max(fitting, default=machine.count)
+        if blocks % named:
+            raise ConfigError(f"{key}: no number of processes on {named} machines (NNODES) divides {blocks} blocks")
+        return named
     if named % machine.count:
         raise ConfigError(f"{key}: {named} processes are not to be shared out over {machine.count} machines (NNODES)")
     if cards and named > cards * machine.count:
