@@ -11,7 +11,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import save_file
 
-from steps.errors import ConfigError, DataError, TrainingError
+from steps.errors import ConfigError, DataError, DeviceError, TrainingError
 from steps.fingerprint import _imported_files
 from steps.quantize.device import Hardware
 from steps.train.distributed import launch, worker
@@ -131,8 +131,10 @@ def test_weights_are_shared_out_only_where_they_must_be() -> None:
     small = Hardware(**{**vars(card), "memory_bytes": 6 * GIB})
     found = plans(job, plan_of(2), small)
     assert all(one.plan.sharded and not one.plan.fused for one in found)
-    with pytest.raises(Exception, match="the smallest plan needs"):
-        plans(job, plan_of(2, "ddp"), small)
+    tiny = Hardware(**{**vars(card), "memory_bytes": 2 * GIB})
+    for strategy, last in (("ddp", "optimizer adamw_8bit"), ("auto", "or more GPUs")):
+        with pytest.raises(DeviceError, match=f"the smallest plan needs .*{last}"):
+            plans(job, plan_of(2, strategy), tiny)
     plain = Plan(1, job.blocks, job.shape.layers, fused=False)
     whole, parts = (predict_memory(job, Plan(**{**vars(plain), "sharded": sharded})) for sharded in (False, True))
     assert parts.weights < 0.75 * whole.weights

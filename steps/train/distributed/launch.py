@@ -62,10 +62,10 @@ def processes_of(plan: PlanParameters, blocks: int, machine: Machine) -> int:
     if named == "auto":
         numbers = range(machine.count, max(cards, 1) * machine.count + 1, machine.count)
         fitting = [number for number in numbers if blocks % number == 0 and plan.misfit(blocks, number) is None]
-        named = max(fitting, default=machine.count)
-        if blocks % named:
-            raise ConfigError(f"{key}: no number of processes on {named} machines (NNODES) divides {blocks} blocks")
-        return named
+        number = max(fitting, default=machine.count)
+        if blocks % number:
+            raise ConfigError(f"{key}: no number of processes on {number} machines (NNODES) divides {blocks} blocks")
+        return number
     if named % machine.count:
         raise ConfigError(f"{key}: {named} processes are not to be shared out over {machine.count} machines (NNODES)")
     if cards and named > cards * machine.count:

@@ -147,10 +147,11 @@ def _too_small(smallest: PlannedPlan, parameters: PlanParameters, budget: int) -
     fixed = [name for name in ("micro_batch", "recompute", "kernels") if _is_fixed(name, parameters)]
     keys = " and ".join(f"parameters.plan.{name}" for name in fixed)
     first = f"leave {keys} to the planner, or use" if fixed else "use"
+    last = "more GPUs" if smallest.plan.sharded else "training.optimizer adamw_8bit"
     return DeviceError(
         f"parameters.plan: the smallest plan needs {smallest.memory.total / HEADROOM / GIB:.1f} GiB and "
         f"{budget / GIB:.1f} GiB may be used (weights {smallest.memory.weights / GIB:.1f}); {first} a smaller "
-        "base model, a lower training.lora.r, a shorter prompt.max_length or training.optimizer adamw_8bit"
+        f"base model, a lower training.lora.r, a shorter prompt.max_length or {last}"
     )
 
 
