@@ -320,7 +320,13 @@ def _micro_batch_divides(parameters: Mapping[str, Parameters]) -> Iterator[Probl
     plan, training = parameters.get("plan"), parameters.get("training")
     if not (isinstance(plan, PlanParameters) and isinstance(training, TrainingParameters)):
         return
-    problem = plan.misfit(training.batch_size * training.gradient_accumulation)
+    blocks = training.batch_size * training.gradient_accumulation
+    problem = plan.distributed.misfit(blocks)
+    if problem:
+        yield Problem(("parameters", "plan", "distributed", "processes"), problem)
+        return
+    named = plan.distributed.processes
+    problem = plan.misfit(blocks, 1 if named == "auto" else named)
     if problem:
         yield Problem(("parameters", "plan", "micro_batch"), problem)
 

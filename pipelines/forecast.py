@@ -69,6 +69,7 @@ def job_of(config: CheckedConfig, hardware: Hardware) -> Job:
     prompt = config.valid("prompt", PromptParameters)
     base_model = config.valid("base_model", BaseModelParameters)
     device = choose(hardware, training.precision, training.attention)
+    processes = config.valid("plan", PlanParameters).distributed.processes
     return Job(
         shape=shape_of(model_config(base_model), trust_remote_code=base_model.trust_remote_code),
         training=training,
@@ -77,6 +78,7 @@ def job_of(config: CheckedConfig, hardware: Hardware) -> Job:
         packed=prompt.packing == "bfd" or device.attention == "flash_attention_2",
         filled=min(1.0, ROW_TOKENS / prompt.max_length) if prompt.packing == "none" else 1.0,
         quantization=config.valid("quantization", QuantizationParameters),
+        processes=1 if processes == "auto" else processes,  # how many GPUs there will be is not known
     )
 
 
@@ -131,10 +133,11 @@ def _speed(config: CheckedConfig, job: Job, best: PlannedPlan, card: Card | None
     if card is None or best.seconds is None:
         yield "  predicted speed      none: the card is not in the table of cards"
         return
-    tokens = job.blocks * job.block
+    tokens = job.processes * job.blocks * job.block
+    shared = f" by {job.processes} processes, their exchange left out" if job.processes > 1 else ""
     yield (
         f"  predicted speed      {tokens / best.seconds:,.0f} tokens/s: {best.seconds:.2f} s an optimiser step of "
-        f"{tokens:,} tokens, {1e6 * best.seconds / tokens / 3600:.3f} hours a million tokens"
+        f"{tokens:,} tokens, {1e6 * best.seconds / tokens / 3600:.3f} hours a million tokens{shared}"
     )
     theirs = predict_step_seconds(
         replace(job, device=replace(job.device, attention="sdpa"), packed=True), notebook_plan(job), card, NOTEBOOK
@@ -154,7 +157,7 @@ def _whole(config: CheckedConfig, job: Job, seconds: float) -> Iterator[str]:
     elif splits.max_rows is not None:
         sides = sum(side * splits.max_rows if side < 1 else side for side in (splits.validation, splits.test))
         tokens = ROW_TOKENS * (splits.max_rows - sides)
-        steps = max(1, round(training.epochs * tokens / (job.blocks * job.block)))
+        steps = max(1, round(training.epochs * tokens / (job.processes * job.blocks * job.block)))
         why_so = f"{training.epochs:g} epochs of splits.max_rows, if a row has {ROW_TOKENS} tokens"
     else:
         return

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def load_quantized(folder: Path, device: Device) -> "PreTrainedModel":
-    """The stored model on the device, its arithmetic in the device's precision; nothing is quantised again."""
+def load_quantized(folder: Path, device: Device, *, in_memory: bool = False) -> "PreTrainedModel":
+    """The stored model on the device, its arithmetic in the device's precision; nothing is quantised again.
+
+    ``in_memory`` leaves it in the processor's memory, for a device that has no room for all of it.
+    """
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        device_map=device.map,
+        device_map={"": "cpu"} if in_memory else device.map,
         dtype=device.dtype,
         attn_implementation=device.attention,
         use_safetensors=True,

@@ -24,6 +24,7 @@ class Trained:
     model: "PeftModel"
     course: Course  # of all processes that took part
     initial: str  # hash of the adapter that the training started with
+    parameters: tuple[int, int]  # trained ones, all
     plan: Plan
     kernels: str  # what was put into the model, and what was not
     left: list[StepDown]  # plans of this call that needed too much memory
@@ -33,7 +34,7 @@ class Trained:
 def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> TrainingReport:
     """Put the report together; ``plan_choices`` say why the plan is as it is."""
     course, training, blocks = trained.course, task.training, task.blocks["train"]
-    parameters, total = trained.model.get_nb_trainable_parameters()
+    parameters, total = trained.parameters
     flop = flop_per_token(trained.model, mean_context(blocks), recomputed_layers=trained.plan.recomputed_layers)
     early = f"validation loss no longer fell after step {course.best_step}"
     tokens = int(list_lengths(blocks, "input_ids").sum())
@@ -57,7 +58,7 @@ def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> Train
         device=task.device.reason,
         choices=[*task.device.choices, *plan_choices, *_outcomes(trained)],
         preflight_seconds=trained.preflight_seconds,
-        cost=cost_of(course, flop, task.device),
+        cost=cost_of(course, flop, task.device, task.ranks.size),
         parameters=training.model_dump(mode="json"),
     )
 
@@ -68,10 +69,11 @@ def _outcomes(trained: Trained) -> list[Choice]:
     return [done, *(Choice("plan left", str(one.plan), one.reason) for one in trained.left)]
 
 
-def cost_of(course: Course, flop: FlopPerToken, device: Device) -> Cost:
-    """What the course took, and how much of the device's peak that is."""
+def cost_of(course: Course, flop: FlopPerToken, device: Device, devices: int) -> Cost:
+    """What the course took, and how much of the devices' peak that is."""
     speed = course.tokens / course.training_seconds
-    peak = PEAK_FLOPS.get(device.name) if device.precision != "float32" else None
+    known = PEAK_FLOPS.get(device.name) if device.precision != "float32" else None
+    peak = known and known * devices
     return Cost(
         seconds=course.seconds,
         seconds_in=course.seconds_in,

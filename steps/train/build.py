@@ -11,6 +11,7 @@ from steps.quantize.device import Device
 from steps.quantize.load import load_quantized
 from steps.rows import list_lengths
 from steps.tokenizer import load_tokenizer
+from steps.train.distributed.ranks import ALONE, Ranks
 from steps.train.optimizer import loraplus_optimizer, optimizer_arguments
 from steps.train.params import TrainingParameters
 from steps.train.plan.plan import Plan
@@ -32,6 +33,7 @@ class Task:
     tokenizer_folder: Path
     training: TrainingParameters
     device: Device
+    ranks: Ranks = ALONE  # this process among those that share the training
 
 
 def without_padding(blocks: DatasetDict) -> DatasetDict:
@@ -63,25 +65,31 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
 
     from steps.train.adapter import lora_config
     from steps.train.callbacks import BestAdapter
+    from steps.train.distributed.order import share
+    from steps.train.distributed.parts import Parts
+    from steps.train.distributed.shard import require_parts, shard
     from steps.train.divergence import DivergenceGuard
     from steps.train.evaluation import EvaluateAtEnd
     from steps.train.initialization import initialize
     from steps.train.trainer import ResumableTrainer
 
-    training, blocks = task.training, task.blocks
+    training, blocks, ranks = task.training, task.blocks, task.ranks
     best = BestAdapter(training.early_stopping, recorder.course)
-    guard = DivergenceGuard(training.divergence, recorder, blocks["train"])
+    guard = DivergenceGuard(training.divergence, recorder, blocks["train"], sharded=plan.sharded)
 
+    if plan.sharded:
+        require_parts(training)
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
-    model = load_quantized(task.model_folder, task.device)
+    model = load_quantized(task.model_folder, task.device, in_memory=plan.sharded)
     trainer = ResumableTrainer(
         recorder,
         best,
         guard,
+        Parts(ranks, plan.sharded),
         model=model,
         args=sft_config(task, plan, working),
         train_dataset=blocks["train"],
-        eval_dataset=blocks["validation"] if len(blocks["validation"]) else None,
+        eval_dataset=share(blocks["validation"], ranks) if len(blocks["validation"]) else None,
         processing_class=load_tokenizer(task.tokenizer_folder),
         peft_config=lora_config(model, training.lora),
         callbacks=[EvaluateAtEnd(), recorder, best, guard],
@@ -89,6 +97,9 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     initialize(trainer, training, read_provenance(task.model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
     _set_types(cast("PeftModel", trainer.model), task.device)
+    trainer.start()
+    if plan.sharded:
+        shard(cast("PeftModel", trainer.model), task.device, ranks)
     if training.lora.loraplus_lr_ratio is not None:
         trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     if plan.fused:

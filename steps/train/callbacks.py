@@ -1,16 +1,15 @@
 """What watches the trainer: the report's figures, the progress line, the best adapter and early stopping."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from steps.progress import Progress
 from steps.train.adapter import trainable
 from steps.train.course import Course
+from steps.train.distributed.shard import part
 from steps.train.figures import StepFigures
 from steps.train.meter import Meter
 from steps.train.params import EarlyStoppingParameters
@@ -18,6 +17,7 @@ from steps.train.report import Measurement, TrainedStep
 from steps.train.tracking import OnMetrics
 
 BEST = "best.safetensors"
+"""In a checkpoint."""
 
 
 class Recorder(TrainerCallback):
@@ -109,7 +109,7 @@ class BestAdapter(TrainerCallback):
     def __init__(self, early_stopping: EarlyStoppingParameters | None, course: Course) -> None:
         self.early_stopping = early_stopping
         self.course = course
-        self.weights: dict[str, torch.Tensor] = {}
+        self.weights: dict[str, torch.Tensor] = {}  # of those that are shared out this process's part
 
     def on_evaluate(
         self,
@@ -127,22 +127,14 @@ class BestAdapter(TrainerCallback):
         course.without_improvement = 0 if loss < lowest - least else course.without_improvement + 1
         if loss < lowest:
             course.best_loss, course.best_step = loss, state.global_step
-            self.weights = {name: weight.detach().cpu().clone() for name, weight in trainable(model).items()}
+            self.weights = {name: part(weight.detach()).cpu().clone() for name, weight in trainable(model).items()}
         patient = self.early_stopping is None or course.without_improvement < self.early_stopping.patience
         if not patient and state.global_step < state.max_steps:
             course.stopped_early = True
             control.should_training_stop = True
 
-    def save(self, checkpoint: Path) -> None:
-        """Write the best weights into a checkpoint."""
-        save_file(self.weights, checkpoint / BEST)
-
-    def load(self, checkpoint: Path) -> None:
-        """Take the best weights from a checkpoint."""
-        self.weights = load_file(checkpoint / BEST)
-
     def restore(self, model: torch.nn.Module) -> None:
         """Put the best weights back into the model; without a validation set there are none, and the last ones stay."""
         if self.weights:
             for name, parameter in trainable(model).items():
-                parameter.data.copy_(self.weights[name])
+                part(parameter.data).copy_(self.weights[name])

@@ -58,7 +58,7 @@ class Checkpoints:
     @contextmanager
     def writing(self, step: int) -> Iterator[Path]:
         """Give a folder to write into that becomes the checkpoint after ``step`` if nothing goes wrong."""
-        temporary, target = self.folder / f".writing-{step}", self.folder / f"step-{step:08d}"
+        temporary, target = self.unfinished(step), self.folder / f"step-{step:08d}"
         temporary.mkdir()
         try:
             yield temporary
@@ -82,6 +82,10 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
         for old in self._newest_first()[self.parameters.keep :]:
             shutil.rmtree(old)
+
+    def unfinished(self, step: int) -> Path:
+        """Where the checkpoint after ``step`` lies while it is written."""
+        return self.folder / f".writing-{step}"
 
     def require_space(self, needed: int) -> None:
         """Raise :class:`DeviceError` unless a checkpoint of ``needed`` bytes has room."""

@@ -36,8 +36,11 @@ class DivergenceGuard(TrainerCallback):
     awaited before the step.
     """
 
-    def __init__(self, divergence: DivergenceParameters, recorder: "Recorder", blocks: Dataset) -> None:
+    def __init__(
+        self, divergence: DivergenceParameters, recorder: "Recorder", blocks: Dataset, *, sharded: bool = False
+    ) -> None:
         self.divergence = divergence
+        self.sharded = sharded  # fused optimisers take no sign from outside for weights in parts
         self.recorder, self.course = recorder, recorder.course
         self.blocks = blocks
         self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -62,7 +65,8 @@ class DivergenceGuard(TrainerCallback):
         figures, values = StepFigures.fetch(
             state.global_step + 1, rate, self.batches, self.norm, scale_is_sought=_scale_is_sought(optimizer)
         )
-        if figures.arrived is not None and optimizer.scaler is None and optimizer.param_groups[0].get("fused"):
+        fused = optimizer.scaler is None and optimizer.param_groups[0].get("fused")
+        if figures.arrived is not None and fused and not self.sharded:
             optimizer.optimizer.found_inf = (~torch.isfinite(values).all()).float()
         else:
             figures.are_there(wait=True)

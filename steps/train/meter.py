@@ -75,6 +75,11 @@ class Meter:
         mask = inputs.get("attention_mask")
         self.tokens.append(inputs["input_ids"].numel() if mask is None else mask.sum())
 
+    def add(self, tokens: torch.Tensor) -> None:
+        """So many tokens were trained on by all processes, if training has begun."""
+        if self.began:
+            self.tokens.append(tokens)
+
     def update(self, *, wait: bool = False) -> None:
         """Bring the course up to date; ``wait`` for the GPU to have stamped all marks."""
         if wait and self.on_gpu:

@@ -96,7 +96,7 @@ def _efficiency(report: TrainingReport) -> Section:
     ]
     if cost.peak_flops and cost.model_flop_utilization and cost.computed_flop_utilization:
         rows += [
-            ["the card's peak", f"{cost.peak_flops / 1e12:,.0f} TFLOP/s, dense, by its data sheet"],
+            ["peak of all cards", f"{cost.peak_flops / 1e12:,.0f} TFLOP/s, dense, by its data sheet"],
             ["model FLOP utilisation", f"{cost.model_flop_utilization:.1%}"],
             ["with activations computed again", f"{cost.computed_flop_utilization:.1%}"],
         ]

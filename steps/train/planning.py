@@ -9,6 +9,7 @@ from steps.quantize.device import Choice, Device, Hardware, describe_hardware
 from steps.quantize.params import QuantizationParameters
 from steps.rows import list_lengths
 from steps.train.build import Task
+from steps.train.distributed.ranks import Ranks
 from steps.train.plan.choose import PlannedPlan, budget_of, plans, why
 from steps.train.plan.job import Job
 from steps.train.plan.memory import CONTEXT, GIB
@@ -26,6 +27,7 @@ class Planned:
     budget: int  # bytes
     options: list[PlannedPlan]
     hardware: Hardware
+    ranks: Ranks
 
     @property
     def plans(self) -> list[Plan]:
@@ -34,14 +36,19 @@ class Planned:
 
     def without_kernels(self) -> list[Plan]:
         """Plans by TRL's and PEFT's own path, which the choices know from then on; errors as in ``plans``."""
-        free = PlanParameters(memory_gib=self.fixed.memory_gib, micro_batch=self.fixed.micro_batch, kernels="plain")
-        found = plans(self.job, free, self.hardware, _available(self.job.device))
+        free = PlanParameters(
+            memory_gib=self.fixed.memory_gib,
+            micro_batch=self.fixed.micro_batch,
+            kernels="plain",
+            distributed=self.fixed.distributed,
+        )
+        found = plans(self.job, free, self.hardware, _available(self.job.device, self.ranks))
         self.options.extend(found)
         return [one.plan for one in found]
 
     def fits(self, plan: Plan) -> bool:
         """Whether the plan is expected to fit what is free now."""
-        available = _available(self.job.device)
+        available = _available(self.job.device, self.ranks)
         return available is None or self._option(plan).memory.total <= available
 
     def choices(self, plan: Plan) -> list[Choice]:
@@ -53,19 +60,19 @@ class Planned:
 
 
 def planned(task: Task, parameters: PlanParameters) -> Planned:
-    """Choose by what is free on the device now, before the model is loaded; errors as in ``plans``."""
+    """Choose by what is free on every process's device now, before the model is loaded; errors as in ``plans``."""
     job = job_of(task)
     hardware = describe_hardware()
-    available = _available(task.device)
+    available = _available(task.device, task.ranks)
     options = plans(job, parameters, hardware, available)
-    return Planned(job, parameters, budget_of(parameters, hardware, available), options, hardware)
+    return Planned(job, parameters, budget_of(parameters, hardware, available), options, hardware, task.ranks)
 
 
-def _available(device: Device) -> int | None:
-    """Bytes of the GPU that are free, and CUDA's context, which this process has already."""
+def _available(device: Device, ranks: Ranks) -> int | None:
+    """Bytes of the fullest GPU that are free, and CUDA's context, which its process has already."""
     import torch
 
-    return torch.cuda.mem_get_info()[0] + CONTEXT if device.kind == "cuda" else None
+    return min(ranks.collect(torch.cuda.mem_get_info()[0] + CONTEXT)) if device.kind == "cuda" else None
 
 
 def job_of(task: Task) -> Job:
@@ -81,6 +88,7 @@ def job_of(task: Task) -> Job:
         packed="seq_lengths" in blocks.column_names,
         filled=float(lengths.mean() / lengths.max()),
         quantization=QuantizationParameters.model_validate(stored["quantization"]),
+        processes=task.ranks.size,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from steps.train.distributed.ranks import Ranks
 from steps.train.params import CheckpointParameters
 
 
@@ -37,8 +38,9 @@ def sigterm_noted() -> Iterator[threading.Event]:
 class CheckpointSchedule(TrainerCallback):
     """Asks the trainer for a checkpoint when one is due, and for the end of training after a SIGTERM."""
 
-    def __init__(self, parameters: CheckpointParameters, asked_to_go: threading.Event) -> None:
+    def __init__(self, parameters: CheckpointParameters, asked_to_go: threading.Event, ranks: Ranks) -> None:
         self.parameters = parameters
+        self.ranks = ranks
         self.asked_to_go = asked_to_go
         self.last = time.monotonic()
 
@@ -58,6 +60,7 @@ class CheckpointSchedule(TrainerCallback):
         self.last = time.monotonic()
 
     def _decide(self, control: TrainerControl, due: bool) -> None:
-        if self.asked_to_go.is_set():
+        asked, due = self.ranks.any(self.asked_to_go.is_set(), due)  # all stop after the same step
+        if asked:
             control.should_training_stop = True
         control.should_save = due or control.should_training_stop

@@ -185,10 +185,11 @@ def _require_checkpoint(trainer: "ResumableTrainer", checkpoints: Checkpoints) -
         TrainingError: what is read is not what was written.
     """
     trial = Checkpoints(checkpoints.folder, ".writing-preflight", checkpoints.parameters)  # swept up after a kill
-    trial.folder.mkdir()
+    if trainer.ranks.first:
+        trial.folder.mkdir()
     before = trainer.fingerprints()
     try:
-        with trial.writing(trainer.state.global_step) as folder:
+        with trainer.writing(trial) as folder:
             trainer.write_state(folder)
         written = trial.newest()
         if written is None:
@@ -197,8 +198,10 @@ def _require_checkpoint(trainer: "ResumableTrainer", checkpoints: Checkpoints) -
             weight.data.zero_()
         set_seed(0)
         trainer.read_state(written)
+        trainer.ranks.wait()
     finally:
-        shutil.rmtree(trial.folder, ignore_errors=True)
+        if trainer.ranks.first:
+            shutil.rmtree(trial.folder, ignore_errors=True)
     wrong = [name for name, digest in trainer.fingerprints().items() if digest != before[name]]
     if wrong:
         raise TrainingError(f"a checkpoint does not give back the {', '.join(wrong)}: a resumed run would differ")

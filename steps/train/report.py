@@ -34,19 +34,19 @@ class SkippedStep(BaseModel):
 class Cost(BaseModel):
     """What the training took, over all processes that took part, without work that a kill undid.
 
-    Utilisations are shares of the card's peak during training alone; see ``steps/train/utilization.py``.
+    Utilisations are shares of the cards' peak during training alone; see ``steps/train/utilization.py``.
     """
 
     seconds: float
     seconds_in: dict[str, float]
     tokens_per_second: float  # of training alone: without start, evaluations and checkpoints
     tokens_per_second_overall: float  # of all of it
-    peak_memory_bytes: int
+    peak_memory_bytes: int  # of the process that took most
     memory_of: str  # "GPU" or "process"
-    peak_flops: float | None  # None where the card or the precision is not in the table
+    peak_flops: float | None  # of all cards; None where they or the precision are not in the table
     model_flop_utilization: float | None
     computed_flop_utilization: float | None  # with what gradient checkpointing computes again
-    energy_joules: float | None  # of the whole card; None where it doesn't tell
+    energy_joules: float | None  # of the whole cards; None where one doesn't tell
 
 
 class TrainingReport(Report):

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 
 from steps.errors import TrainingError
+from steps.train.distributed.task import LeftPlan
 from steps.train.plan.plan import Plan
 
 SIGNS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
@@ -31,8 +32,16 @@ class OutOfMemory(PreflightError):
 class StepDown:
     """A plan that was left for a smaller one."""
 
-    plan: Plan
+    plan: Plan | str
     reason: str
+
+
+class LeavePlan(TrainingError):
+    """A plan failed in one of several processes, and another may follow in new ones: the others wait for this one."""
+
+    def __init__(self, left: LeftPlan) -> None:
+        super().__init__(left.reason)
+        self.left = left
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -40,6 +49,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OutOfMemory | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def next_plan(
+    plans: Sequence[Plan],
+    plain: Callable[[], Sequence[Plan]],
+    before: Sequence[LeftPlan],
+    train: Callable[[Plan], Result],
+) -> Result:
+    """Train by the plan that follows those that former processes left, as :func:`step_down` would.
+
+    Raises:
+        LeavePlan: another is to be tried, by new processes.
+    """
+    remaining = list(plans)
+    for left in before:
+        remaining = list(plain()) if left.plain else remaining[1:]
+    plan = remaining[0]
+    try:
+        return train(plan)
+    except Exception as error:
+        short = is_out_of_memory(error)
+        if short and len(remaining) == 1:
+            raise
+        if not short and not (isinstance(error, PreflightError) and plan.fused):
+            raise
+        reason = str(error).splitlines()[0]
+        raise LeavePlan(LeftPlan(plan=str(plan), reason=reason, plain=not short)) from error
 
 
 def step_down(

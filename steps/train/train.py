@@ -17,11 +17,15 @@ from steps.tokenizer import generation_config, load_tokenizer
 from steps.train.account import Trained
 from steps.train.build import Task, without_padding
 from steps.train.checkpoint import Checkpoints
+from steps.train.distributed.launch import processes_of, train_by_processes
+from steps.train.distributed.machine import Machine
+from steps.train.distributed.ranks import ALONE, Ranks
+from steps.train.distributed.task import SharedTask
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import StepDown, step_down
+from steps.train.stepdown import StepDown, next_plan, step_down
 from steps.train.tracking import OnMetrics, nowhere
 
 if TYPE_CHECKING:
@@ -60,30 +64,91 @@ def train_adapter(
         ConfigError, DeviceError: no plan is as ``plan`` wants it, or fits.
         DataError: there is no block to train on, or blocks train no token or no end token.
         ModelError: the model lacks a targeted layer, or training changed nothing.
-        TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, or another process is
-            doing it.
+        TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, one of several processes
+            was killed, or another process is doing it.
+    """
+    from steps.train.preemption import sigterm_noted
+
+    if not len(blocks["train"]):
+        raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
+    wanted, machine = plan or PlanParameters(), Machine.here()
+    processes = processes_of(wanted, training.batch_size * training.gradient_accumulation, machine)
+    with scratch("training") as working:
+        store = checkpoints or Checkpoints(working, "checkpoints", CheckpointParameters())
+        with store.held(), sigterm_noted() as asked_to_go:
+            if processes > 1:
+                shared = SharedTask(
+                    model_folder=model_folder,
+                    tokenizer_folder=tokenizer_folder,
+                    training=training,
+                    plan=wanted,
+                    output=output,
+                    checkpoint_root=store.folder.parent,
+                    work=store.folder.name,
+                    checkpoints=store.parameters,
+                    processes=processes,
+                )
+                return train_by_processes(shared, blocks, working, machine, asked_to_go, on_metrics)
+            task = task_of(blocks, model_folder, tokenizer_folder, training, ALONE)
+            return _train_alone(task, wanted, store, asked_to_go, working, on_metrics, output)
+
+
+def task_of(
+    blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters, ranks: Ranks
+) -> Task:
+    """What is learned, on the device of this process."""
+    device = describe_device(training.precision, training.attention)
+    if device.attention == "flash_attention_2":
+        blocks = without_padding(blocks)
+    return Task(blocks, model_folder, tokenizer_folder, training, device, ranks)
+
+
+def _train_alone(
+    task: Task,
+    wanted: PlanParameters,
+    store: Checkpoints,
+    asked_to_go: threading.Event,
+    working: Path,
+    on_metrics: OnMetrics,
+    output: Path,
+) -> TrainingReport:
+    from steps.train.account import report_of
+    from steps.train.planning import memory_limit, planned
+
+    options = planned(task, wanted)
+    with memory_limit(wanted, task.device):
+
+        def train(plan: Plan, left: list[StepDown]) -> Trained:
+            return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
+
+        trained = step_down(options.plans, options.without_kernels, options.fits, train)
+    _write(trained.model, task, output)
+    return report_of(task, trained, options.choices(trained.plan))
+
+
+def train_together(
+    shared: SharedTask, blocks: DatasetDict, ranks: Ranks, on_metrics: OnMetrics, working: Path
+) -> TrainingReport:
+    """One process's part of a training; the first one writes the adapter. Arguments and errors as above.
+
+    Raises:
+        LeavePlan: memory was short or kernels failed, and there is another plan.
     """
     from steps.train.account import report_of
     from steps.train.planning import memory_limit, planned
     from steps.train.preemption import sigterm_noted
 
-    if not len(blocks["train"]):
-        raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
-    device = describe_device(training.precision, training.attention)
-    if device.attention == "flash_attention_2":
-        blocks = without_padding(blocks)
-    task = Task(blocks, model_folder, tokenizer_folder, training, device)
-    wanted = plan or PlanParameters()
-    options = planned(task, wanted)
-    with scratch("training") as working, memory_limit(wanted, device):
-        store = checkpoints or Checkpoints(working, "checkpoints", CheckpointParameters())
-        with store.held(), sigterm_noted() as asked_to_go:
+    task = task_of(blocks, shared.model_folder, shared.tokenizer_folder, shared.training, ranks)
+    options = planned(task, shared.plan)
+    left = [StepDown(one.plan, one.reason) for one in shared.left]
+    with memory_limit(shared.plan, task.device), sigterm_noted() as asked_to_go:
 
-            def train(plan: Plan, left: list[StepDown]) -> Trained:
-                return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
+        def train(plan: Plan) -> Trained:
+            return _train(task, plan, left, shared.store(), asked_to_go, working, on_metrics, shared.output)
 
-            trained = step_down(options.plans, options.without_kernels, options.fits, train)
-    _write(trained.model, model_folder, tokenizer_folder, training, output)
+        trained = next_plan(options.plans, options.without_kernels, shared.left, train)
+    if ranks.first:
+        _write(trained.model, task, shared.output)
     return report_of(task, trained, options.choices(trained.plan))
 
 
@@ -102,6 +167,7 @@ def _train(
     from steps.train.build import build_trainer
     from steps.train.callbacks import Recorder
     from steps.train.course import Course
+    from steps.train.distributed.shard import gather_adapter
     from steps.train.meter import Meter
     from steps.train.preemption import CheckpointSchedule
     from steps.train.rehearsal import Rehearsal
@@ -110,35 +176,34 @@ def _train(
     recorder = Recorder(course, Meter(course, task.device.kind == "cuda"), on_metrics)
     trainer = build_trainer(task, plan, recorder, str(working))
     rehearsal = Rehearsal(trainer, task.blocks, store)
-    trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go))
+    trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go, task.ranks))
     trainer.add_callback(rehearsal)
     model = cast("PeftModel", trainer.model)
-    initial = digest(model)
     require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
     trainer.run(store)
-    recorder.meter.update(wait=True)
+    trainer.sum_up()
     _require_end(course, store)
     trainer.best.restore(model)
-    if digest(model) == initial:
+    if plan.sharded:
+        gather_adapter(model)
+    if digest(model) == trainer.initial:
         raise ModelError(
             f"parameters.training: {len(course.steps)} optimiser steps left the adapter as it was; raise max_steps, "
             "epochs or learning_rate (the first step of a warm-up has a learning rate of 0)"
         )
     kernels = trainer.kernels + (f"; {trainer.captured}" if trainer.captured else "")
-    return Trained(model, course, initial, plan, kernels, left, rehearsal.seconds)
+    return Trained(model, course, trainer.initial, trainer.parameters, plan, kernels, left, rehearsal.seconds)
 
 
-def _write(
-    model: "PeftModel", model_folder: Path, tokenizer_folder: Path, training: TrainingParameters, output: Path
-) -> None:
+def _write(model: "PeftModel", task: Task, output: Path) -> None:
     """The adapter with its tokenizer, the way it generates, and where it comes from."""
     from steps.train.adapter import save_adapter
     from steps.train.card import write_adapter_card
 
-    stored = read_provenance(model_folder)
+    stored, training = read_provenance(task.model_folder), task.training
     base = stored["base_model"]
     save_adapter(model, str(base["hub"] or base["name"]), str(base["commit"]), output)
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(task.tokenizer_folder)
     tokenizer.save_pretrained(output)
     generation_config(tokenizer).save_pretrained(output)
     write_provenance(output, base_model=base, quantization=stored["quantization"], training=training)

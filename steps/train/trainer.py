@@ -1,6 +1,5 @@
 """TRL's trainer, taught to write and read our checkpoints and to remember the blocks of the step under way."""
 
-import hashlib
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -8,16 +7,20 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
-from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl.trainer.sft_trainer import SFTTrainer
 
+from steps.errors import TrainingError
 from steps.tokenizer import IGNORED
-from steps.train.adapter import trainable
-from steps.train.callbacks import BestAdapter, Recorder
+from steps.train.adapter import digest, trainable
+from steps.train.callbacks import BEST, BestAdapter, Recorder
 from steps.train.checkpoint import Checkpoints, step_of
+from steps.train.distributed.parts import Parts
+from steps.train.distributed.shard import part, whole
+from steps.train.distributed.training import SharedTraining
 from steps.train.divergence import DivergenceGuard
 from steps.train.graph.training import CapturedTraining
+from steps.train.state import fingerprint_of
 from steps.train.stepdown import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -28,15 +31,18 @@ BYTES_PER_WEIGHT = 16
 """At most, in a checkpoint: the weight, two moments of the optimiser and the best weight, 4 bytes each."""
 
 
-class ResumableTrainer(CapturedTraining, SFTTrainer):
+class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
     """Replaces what transformers does for a checkpoint's model, which is not exact for an adapter.
 
     PEFT would load bfloat16 weights as float32. Optimiser, schedule, loss scaling, random numbers and the position in
     the data are transformers' own.
     """
 
-    def __init__(self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, **arguments: Any) -> None:
+    def __init__(
+        self, recorder: Recorder, best: BestAdapter, guard: DivergenceGuard, parts: Parts, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
+        self.parts, self.ranks, self.counted = parts, parts.ranks, []
         self.recorder, self.best, self.guard = recorder, best, guard
         self.course, self.meter = recorder.course, recorder.meter
         self.adapted = cast("PeftModel", self.model)
@@ -44,24 +50,39 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self.kernels = "TRL's own"  # what was put in their place, and what was not
         self.random: tuple[torch.Tensor, list[torch.Tensor]]
         """At the beginning of the optimiser step under way."""
+        self.initial = ""  # digest of the adapter's first weights
+        self.parameters = (0, 0)  # trained ones, all
         self.forward_is_marked = False  # of the micro-batch under way; a captured one has its passes in one
         self.evaluated: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Mean loss and trained tokens of each batch of the evaluation under way."""
 
+    def start(self) -> None:
+        """Give all processes the first one's adapter, and note it, while it and the model are whole."""
+        for weight in trainable(self.adapted).values():
+            self.ranks.follow(weight.data)
+        self.initial = digest(self.adapted)
+        self.parameters = self.adapted.get_nb_trainable_parameters()
+
     def run(self, checkpoints: Checkpoints) -> None:
         """Train from the newest sound checkpoint, or from the start where there is none."""
         self.checkpoints = checkpoints
+        self.part_random_numbers()
         checkpoints.require_space(self._checkpoint_bytes())
         newest = checkpoints.newest()
+        if len(set(self.ranks.collect(newest and newest.name))) > 1:
+            raise TrainingError(
+                f"{checkpoints.folder}: not every process sees the same checkpoints; name a folder that all machines "
+                "see under parameters.checkpoints.folder"
+            )
         if newest is not None:
             self._resume_course(newest)
         if self.course.finished:
-            load_weights(self.adapted, cast("Path", newest))
+            self._load_from_checkpoint(str(newest))
             return
         try:
             self.train(resume_from_checkpoint=None if newest is None else str(newest))
         except Exception as error:
-            if is_out_of_memory(error) and self.guard.weights_are_whole:
+            if self.ranks.alone and is_out_of_memory(error) and self.guard.weights_are_whole:
                 self._leave()
             raise
 
@@ -77,14 +98,20 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
         """One micro-batch; what the guard must know is kept."""
         loss = super().training_step(model, inputs, *arguments)
-        self.meter.count(inputs)
+        if self.ranks.alone:
+            self.meter.count(inputs)
+        else:
+            self.count_batch(inputs)
         self.meter.mark("backward" if self.forward_is_marked else "captured")
         self.forward_is_marked = False
         self.guard.batches.append((inputs["input_ids"], loss))
         return loss
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
-        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own
+        if not self.ranks.alone:
+            self.guard.batches, tokens = self.exchange(self.guard.batches)
+            self.meter.add(tokens)
+        norm: torch.Tensor = whole(super()._clip_grad_norm(model))  # type: ignore[no-untyped-call]  # transformers' own
         self.guard.norm = norm  # before clipping, which hides an overflow
         return norm
 
@@ -101,11 +128,12 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
     def get_batch_samples(self, *arguments: Any) -> tuple[list[Any], Any]:
         """The micro-batches of an optimiser step, with the time that they were waited for."""
         self.meter.mark("rest")
-        batches = super().get_batch_samples(*arguments)
+        batches, items = super().get_batch_samples(*arguments)
+        items = items if self.ranks.alone else self.ranks.add(cast("torch.Tensor", items))
         self.random = torch.get_rng_state(), torch.cuda.get_rng_state_all()
         self.guard.weights_are_whole = True
         self.meter.mark("data")
-        return batches
+        return batches, items
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Measure the validation loss, with the time that it takes."""
@@ -132,7 +160,8 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self.evaluated.clear()
         output = super().evaluation_loop(*arguments, **named)
         losses, tokens = (torch.stack(values).double() for values in zip(*self.evaluated, strict=True))
-        cast("dict[str, float]", output.metrics)["eval_loss"] = float((losses * tokens).sum() / tokens.sum())
+        total, count = self.ranks.add(torch.stack([(losses * tokens).sum(), tokens.sum()]))
+        cast("dict[str, float]", output.metrics)["eval_loss"] = float(total / count)
         return output
 
     def _resume_course(self, checkpoint: Path) -> None:
@@ -141,28 +170,46 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self.meter.mark("start")
         self.meter.update(wait=True)
         self.course.resume(checkpoint, step)
+        if not self.ranks.first and self.course.energy_joules is not None:
+            self.course.energy_joules = 0.0  # the first has the sum
         self.recorder.replay()
-        self.best.load(checkpoint)
+        self.best.weights = self.parts.load(checkpoint, BEST)
         print(f"  train: resumed from step {step}", flush=True)
+
+    def sum_up(self) -> None:
+        """Bring the course up to date, with what it took the other processes."""
+        self.meter.update(wait=True)
+        costs = self.ranks.collect((self.course.energy_joules, self.course.peak_memory_bytes))
+        told = [joules for joules, _ in costs if joules is not None]
+        self.course.energy_joules = sum(told) if len(told) == len(costs) else None
+        if not self.ranks.first and self.course.energy_joules is not None:
+            self.course.energy_joules = 0.0  # the first has the sum
+        self.course.peak_memory_bytes = max(peak for _, peak in costs)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.checkpoints.require_space(self._checkpoint_bytes())
         self.meter.mark("rest")
         self.guard.look(wait=True)
-        self.meter.update(wait=True)
+        self.sum_up()
         self.course.finished = self.course.stopped_early or self.state.global_step >= self.state.max_steps
-        with self.checkpoints.writing(self.state.global_step) as folder:
+        with self.writing(self.checkpoints) as folder:
             self.write_state(folder)
         self.meter.mark("checkpoints")
 
     def write_state(self, folder: Path) -> None:
-        """Write all that a checkpoint holds."""
-        save_file({name: weight.detach() for name, weight in trainable(self.adapted).items()}, folder / WEIGHTS)
+        """Write all that a checkpoint holds: this process's parts, and the first process what all have."""
+        self.write_random_numbers(folder)
+        weights = {name: weight.detach() for name, weight in trainable(self.adapted).items()}
+        self.parts.save(weights, folder, WEIGHTS)
+        self.parts.save(self.best.weights, folder, BEST)
+        if self.parts.sharded:
+            self.parts.save_optimizer(cast("torch.optim.Optimizer", self.optimizer), folder)
+        if not self.ranks.first:
+            return
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-        self.best.save(folder)
         self.course.save(folder)
 
     def read_state(self, folder: Path) -> None:
@@ -171,7 +218,7 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
         self._load_optimizer_and_scheduler(str(folder))
         self._load_scaler(str(folder))
         self._load_rng_state(str(folder))
-        self.best.load(folder)
+        self.best.weights = self.parts.load(folder, BEST)
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part of the state that decides how the training goes on."""
@@ -188,28 +235,43 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
             ],
             "best weights": self.best.weights,
         }
-        return {name: _fingerprint(state) for name, state in parts.items()}
+        return {name: fingerprint_of(state) for name, state in parts.items()}
 
     def forget_batches(self) -> None:
         """Drop what was noted of batches that are none of the training's."""
         self.guard.batches.clear()
+        self.counted.clear()
         self._total_train_tokens = 0
         for values in self._metrics.values():
             values.clear()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        load_weights(self.adapted, Path(resume_from_checkpoint))
+        """Put the checkpoint's adapter weights into the model, in their own type."""
+        weights = self.parts.load(Path(resume_from_checkpoint), WEIGHTS)
+        for name, parameter in trainable(self.adapted).items():
+            part(parameter.data).copy_(weights[name])
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.parts.sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        torch.save(cast("Any", self.lr_scheduler).state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Undo what torch does when an optimiser's state is loaded: it rounds the state to the weights' type.
 
         Adafactor keeps its state in float32 for bfloat16 weights.
         """
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        saved = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
-        optimizer = cast("torch.optim.Optimizer", self.optimizer)
+        folder, optimizer = Path(checkpoint), cast("torch.optim.Optimizer", self.optimizer)
+        if self.parts.sharded or not (folder / OPTIMIZER_NAME).is_file():
+            self.parts.load_optimizer(optimizer, folder)
+            saved = torch.load(folder / SCHEDULER_NAME, map_location="cpu", weights_only=True)
+            cast("Any", self.lr_scheduler).load_state_dict(saved)
+            return
+        super()._load_optimizer_and_scheduler(checkpoint)
+        saved = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for number, exact in saved["state"].items():
             state = optimizer.state[weights[number]]
@@ -219,32 +281,3 @@ class ResumableTrainer(CapturedTraining, SFTTrainer):
 
     def _checkpoint_bytes(self) -> int:
         return BYTES_PER_WEIGHT * sum(weight.numel() for weight in trainable(self.adapted).values())
-
-
-def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Put the checkpoint's adapter weights into the model, in their own type."""
-    weights = load_file(checkpoint / WEIGHTS)
-    for name, parameter in trainable(model).items():
-        parameter.data.copy_(weights[name])
-
-
-def _fingerprint(state: object) -> str:
-    """SHA-256 of tensors, arrays, numbers and texts, however nested."""
-    digest = hashlib.sha256()
-
-    def add(value: object) -> None:
-        if isinstance(value, dict):
-            for name in value:
-                digest.update(repr(name).encode())
-                add(value[name])
-        elif isinstance(value, list | tuple):
-            for one in value:
-                add(one)
-        elif isinstance(value, torch.Tensor):
-            digest.update(str(value.dtype).encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        else:
-            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-
-    add(state)
-    return digest.hexdigest()

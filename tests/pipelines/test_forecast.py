@@ -121,6 +121,24 @@ def test_micro_batch_is_checked_on_its_line(llama2: Path) -> None:
     assert "parameters.plan.micro_batch: 4 does not divide the 10 blocks" in " ".join(output.split())
 
 
+def test_processes_are_checked_on_their_line(llama2: Path) -> None:
+    _change(plan={"distributed": {"processes": 3}})
+    said = " ".join(check("--gpu", "h100").output.split())
+    assert "parameters.plan.distributed.processes: 3 does not divide the 10 blocks" in said
+    _change(plan={"distributed": {"processes": 2}, "micro_batch": 2})
+    said = " ".join(check("--gpu", "h100").output.split())
+    assert "parameters.plan.micro_batch: 2 does not divide the 5 blocks" in said
+    assert "for each of 2 processes; use one of 1, 5" in said
+
+
+def test_processes_share_a_step(llama2: Path) -> None:
+    _change(plan={"distributed": {"processes": 2}})
+    said = check("--gpu", "h100").output
+    assert "2 x ddp" in said
+    assert "optimiser step of 5,120 tokens" in " ".join(said.split())
+    assert "by 2 processes, their exchange left out" in " ".join(said.split())
+
+
 def test_levels_need_kernels(llama2: Path) -> None:
     _change(plan={"kernels": "plain", "recompute": "mlp"})
     assert "recompute mlp needs fused kernels" in check("--gpu", "h100").output

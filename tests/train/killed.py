@@ -11,6 +11,7 @@ from datasets import load_from_disk
 
 from steps.train.checkpoint import Checkpoints, checkpoints_of
 from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
 
@@ -24,6 +25,7 @@ class Work:
     tokenizer: Path
     training: TrainingParameters
     checkpoints: CheckpointParameters
+    plan: PlanParameters | None = None
 
     def store(self) -> Checkpoints:
         """Where the checkpoints lie."""
@@ -34,7 +36,7 @@ class Work:
         """Train, or go on training, in this process."""
         output.mkdir()
         blocks = load_from_disk(self.blocks)
-        return train_adapter(blocks, self.model, self.tokenizer, self.training, output, self.store())
+        return train_adapter(blocks, self.model, self.tokenizer, self.training, output, self.store(), plan=self.plan)
 
 
 @dataclass(frozen=True)

@@ -175,10 +175,12 @@ def test_utilisation_is_speed_over_the_cards_peak(name: str, precision: str, sha
     course = Course(tokens=1000, seconds_in={"start": 9.0, "forward": 2.0, "backward": 1.0, "rest": 1.0})
     peak = PEAK_FLOPS["NVIDIA H100 80GB HBM3"]
     device = Device("cuda", name, precision, "sdpa", tf32=True, reason="")
-    cost = cost_of(course, FlopPerToken(model=0.4 * peak / 250, computed=0.6 * peak / 250), device)
+    flop = FlopPerToken(model=0.4 * peak / 250, computed=0.6 * peak / 250)
+    cost = cost_of(course, flop, device, 1)
     assert cost.tokens_per_second == 250
     assert cost.model_flop_utilization == (share and pytest.approx(share))
     assert cost.computed_flop_utilization == (share and pytest.approx(0.6))
+    assert cost_of(course, flop, device, 2).model_flop_utilization == (share and pytest.approx(share / 2))
 
 
 def test_the_page_shows_what_is_known_and_says_what_is_not(tiny_run: TinyRun) -> None:

@@ -40,7 +40,6 @@ def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | Non
     checks = (
         (part != "nothing" and model.device.type != "cuda", "it needs a CUDA GPU"),
         (part != "nothing" and config._attn_implementation != "flash_attention_2", "it needs flash_attention_2"),
-        (torch.distributed.is_initialized(), "several processes share the training"),
         (fusion is None, "the model is not fused"),
         (dropout is not None, f"dropout that is not ours: {dropout}"),
         (rope in ("dynamic", "longrope"), f"{rope} rotary embeddings depend on the batch"),

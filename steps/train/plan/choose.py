@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
+from typing import NoReturn
 
 from steps.errors import ConfigError, DeviceError
 from steps.quantize.device import Choice, Hardware
@@ -50,22 +52,39 @@ def plans(job: Job, parameters: PlanParameters, hardware: Hardware, available: i
         ConfigError: ``plan.micro_batch`` does not divide the blocks of an optimiser step.
         DeviceError: no plan fits.
     """
-    problem = parameters.misfit(job.blocks)
+    problem = parameters.misfit(job.blocks * job.processes, job.processes)
     if problem:
         raise ConfigError(f"parameters.plan.micro_batch: {problem}")
-    found = sorted((_planned(job, plan, hardware) for plan in _candidates(job, parameters)), key=_order)
+    budget = budget_of(parameters, hardware, available)
+    strategy = parameters.distributed.strategy if job.processes > 1 else "ddp"
+    whole = [] if strategy == "fsdp" else _ladder(job, parameters, hardware, budget, sharded=False)
+    if whole or strategy == "ddp":
+        return whole or _none_fits(job, parameters, hardware, budget, sharded=False)
+    parts = _ladder(job, parameters, hardware, budget, sharded=True)
+    return parts or _none_fits(job, parameters, hardware, budget, sharded=True)
+
+
+def _ladder(
+    job: Job, parameters: PlanParameters, hardware: Hardware, budget: int, *, sharded: bool
+) -> list[PlannedPlan]:
+    """Plans that fit, each smaller than the one before."""
+    candidates = _candidates(job, parameters, sharded=sharded)
+    found = sorted((_planned(job, plan, hardware) for plan in candidates), key=_order)
     if hardware.kind == "cpu":
         return found
-    budget = budget_of(parameters, hardware, available)
     limit = HEADROOM * budget
     ladder: list[PlannedPlan] = []
     for one in found:  # slower and slower: one that also needs more is of no use
         if one.memory.total <= limit:
             ladder.append(one)
             limit = STEP_DOWN * one.memory.total
-    if not ladder:
-        raise _too_small(min(found, key=lambda one: one.memory.total), parameters, budget)
     return ladder
+
+
+def _none_fits(job: Job, parameters: PlanParameters, hardware: Hardware, budget: int, *, sharded: bool) -> NoReturn:
+    candidates = _candidates(job, parameters, sharded=sharded)
+    found = [_planned(job, plan, hardware) for plan in candidates]
+    raise _too_small(min(found, key=lambda one: one.memory.total), parameters, budget)
 
 
 def budget_of(parameters: PlanParameters, hardware: Hardware, available: int | None) -> int:
@@ -88,17 +107,19 @@ def _divisors(number: int) -> list[int]:
     return [one for one in range(1, number + 1) if number % one == 0]
 
 
-def _candidates(job: Job, parameters: PlanParameters) -> Iterator[Plan]:
-    """All plans that the parameters leave open."""
+def _candidates(job: Job, parameters: PlanParameters, *, sharded: bool) -> Iterator[Plan]:
+    """All plans that the parameters leave open; weights that are gathered layer by layer have no kernels of ours."""
     layers = job.shape.layers
     if job.device.kind == "cpu":
-        micro = parameters.micro_batch or job.training.batch_size
+        micro = parameters.micro_batch or gcd(job.training.batch_size, job.blocks)
         again = layers if parameters.recompute == "layers" else 0
-        yield Plan(micro, job.blocks // micro, again, fused=parameters.kernels == "auto", recompute="nothing")
+        fused = parameters.kernels == "auto" and not sharded
+        yield Plan(micro, job.blocks // micro, again, fused=fused, recompute="nothing", sharded=sharded)
         return
-    fused = parameters.kernels == "auto" and not job.not_fused
+    fused = parameters.kernels == "auto" and not job.not_fused and not sharded
     for micro in [parameters.micro_batch] if parameters.micro_batch else _divisors(job.blocks):
-        start = Plan(micro, job.blocks // micro, fused=fused, captured=fused and not job.not_captured)
+        captured = fused and not job.not_captured
+        start = Plan(micro, job.blocks // micro, fused=fused, captured=captured, sharded=sharded)
         for again in _recomputed_layers(parameters, layers, fused):
             for level in _levels(parameters) if fused and again < layers else LEVELS[:1]:
                 yield replace(start, recomputed_layers=again, recompute=level)
@@ -126,10 +147,11 @@ def _too_small(smallest: PlannedPlan, parameters: PlanParameters, budget: int) -
     fixed = [name for name in ("micro_batch", "recompute", "kernels") if _is_fixed(name, parameters)]
     keys = " and ".join(f"parameters.plan.{name}" for name in fixed)
     first = f"leave {keys} to the planner, or use" if fixed else "use"
+    last = "more GPUs" if smallest.plan.sharded else "training.optimizer adamw_8bit"
     return DeviceError(
         f"parameters.plan: the smallest plan needs {smallest.memory.total / HEADROOM / GIB:.1f} GiB and "
         f"{budget / GIB:.1f} GiB may be used (weights {smallest.memory.weights / GIB:.1f}); {first} a smaller "
-        "base model, a lower training.lora.r, a shorter prompt.max_length or training.optimizer adamw_8bit"
+        f"base model, a lower training.lora.r, a shorter prompt.max_length or {last}"
     )
 
 
@@ -139,16 +161,19 @@ def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) ->
     on_cpu = job.device.kind == "cpu"
     if parameters.kernels == "plain":
         fused = "named by parameters.plan.kernels"
+    elif plan.sharded:
+        fused = "weights are gathered layer by layer"
     elif not plan.fused and not job.not_fused:
         fused = "ours failed in the pre-flight"
     elif on_cpu:
         fused = "loss of trained tokens alone and attention within sequences, where the model allows it"
     else:
         fused = job.not_fused or "plain LoRA on 4-bit layers"
-    blocks = f"{job.blocks} blocks an optimiser step"
+    blocks = f"{job.blocks} blocks an optimiser step" + " and process" * (job.processes > 1)
     graph = job.not_captured if plan.fused or on_cpu else "only fused kernels are captured"
     fits = f"predicted, of {budget / GIB:.1f} GiB that may be used"
     return [
+        *([_processes(job, plan, parameters)] if job.processes > 1 else []),
         Choice("kernels", "fused" if plan.fused else "plain", fused),
         Choice("micro-batch", f"{plan.micro_batch} x {plan.accumulation}", _why("micro_batch", parameters, blocks)),
         Choice(
@@ -157,6 +182,13 @@ def why(job: Job, parameters: PlanParameters, best: PlannedPlan, budget: int) ->
         Choice("CUDA graph", "on" if plan.captured else "off", graph or "the GPU need not wait for launches"),
         *([] if on_cpu else [Choice("memory", f"{best.memory.total / GIB:.1f} GiB", fits)]),
     ]
+
+
+def _processes(job: Job, plan: Plan, parameters: PlanParameters) -> Choice:
+    named = parameters.distributed.strategy != "auto"
+    fits = "the whole model fits each of them" if not plan.sharded else "no plan with the whole model fits"
+    reason = "named by parameters.plan.distributed.strategy" if named else fits
+    return Choice("processes", f"{job.processes} x {'fsdp' if plan.sharded else 'ddp'}", reason)
 
 
 def _why(name: str, parameters: PlanParameters, otherwise: str) -> str:

@@ -37,12 +37,13 @@ class Job:
     filled: float = 1.0  # mean tokens of a block over those of the longest
     quantization: QuantizationParameters = field(default_factory=QuantizationParameters)
     liger: bool = False  # whether plain TRL runs with liger's kernels, as only benchmarks do
+    processes: int = 1  # that share an optimiser step
     obstacle: str | None = None  # why the model cannot be fused ("": it can); None: as far as its shape tells
 
     @property
     def blocks(self) -> int:
-        """Blocks of an optimiser step."""
-        return self.training.batch_size * self.training.gradient_accumulation
+        """Blocks of an optimiser step that one process takes."""
+        return self.training.batch_size * self.training.gradient_accumulation // self.processes
 
     @cached_property
     def adapted(self) -> Adapted:

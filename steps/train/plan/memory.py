@@ -3,7 +3,8 @@
 h is the hidden width, f the MLP's inner width, q and k the widths of all query and all key heads, r the rank, e the
 bytes of a number in the device's precision, t the tokens of a micro-batch, L the layers.
 
-    before training   weights   4-bit numbers, their constants, and e for all else (``ModelShape.weight_bytes``)
+    before training   weights   4-bit numbers, their constants, and e for all else (``ModelShape.weight_bytes``);
+                                shared out over processes: see ``_weights``, and a part of all that is trained
                       adapter   2 bytes a LoRA weight in bfloat16, else 4
     from the first    optimizer its states (``STATES``)
     step              held      one layer's weights dequantised into scratch memory, or those of the held layers
@@ -53,6 +54,9 @@ FRAGMENTATION_DROPOUT = 0.065
 TOKEN_TILE, VOCABULARY_TILE = 4096, 32768
 """TRL's loss multiplies by the output layer in tiles of so many tokens and words, however few there are
 (``trl.kernels.chunked_logprob``)."""
+
+GATHERED_LAYERS = 2
+"""That a process has as a whole where weights are shared out: the one at work and the one that is fetched for it."""
 
 STATES: dict[str, tuple[int, float | None]] = {
     "adamw_torch_fused": (2, None),
@@ -127,11 +131,12 @@ class Memory:
 def predict_memory(job: Job, plan: Plan) -> Memory:
     """Memory of the job carried out by the plan; the formula is the module's docstring."""
     lora, on_gpu = job.training.lora, job.device.kind == "cuda"
+    parts = job.processes if plan.sharded else 1
     if not on_gpu:
         plan = replace(plan, fused=False)  # what is faster there keeps what transformers' and PEFT's modules keep
-    adapter = job.trained * job.adapter_element + job.trained_whole * 4
-    weights = job.weights_bytes
-    optimizer = _optimizer_bytes(job)
+    adapter = (job.trained * job.adapter_element + job.trained_whole * 4) // parts
+    weights = _weights(job, plan)
+    optimizer = _optimizer_bytes(job) // parts
     dequantised = _dequantised(job, plan)
     kept, transient = _activations(job, plan)
     logits = _logits(job, plan)
@@ -141,11 +146,12 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
     several = plan.accumulation > 1
     alive = gradients if several and not plan.captured else 0
     during = max(kept + working + alive, gradients + transient)  # of the backward pass
-    totals = gradients if several and plan.captured else 0
+    message = gradients if job.processes > 1 and not plan.sharded else 0  # all of them in a row, to be summed
+    totals = message + (gradients if several and plan.captured else 0)
 
     fixed = weights + adapter + dequantised
     at_step = fixed + optimizer + gradients + totals
-    allocated = max(fixed + during + (0 if plan.captured else optimizer), at_step)
+    allocated = max(fixed + during + (0 if plan.captured else optimizer + message), at_step)
     shown_gradients = max(alive, gradients - kept, 0) + totals
     shown_logits = max(logits - transient, 0)
     activations = during + totals - shown_gradients - shown_logits
@@ -163,6 +169,16 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
         context=CONTEXT if on_gpu else 0,
         allocated=allocated,
     )
+
+
+def _weights(job: Job, plan: Plan) -> int:
+    """Bytes of the base model; shared out, all but 4-bit numbers stays whole, and two layers are."""
+    whole = job.weights_bytes
+    if not plan.sharded:
+        return whole
+    shared = job.shape.linear_weights // 2
+    gathered = GATHERED_LAYERS * (shared + job.trained * job.adapter_element) // job.shape.layers
+    return whole - shared + shared // job.processes + gathered
 
 
 def _optimizer_bytes(job: Job) -> int:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from steps.parameters import Parameters
+from steps.train.distributed.params import DistributedParameters
 
 
 class PlanParameters(Parameters):
@@ -20,13 +21,17 @@ class PlanParameters(Parameters):
         default="auto", description="auto takes fused kernels where the model has them; plain is TRL's own path"
     )
     micro_batch: int | None = Field(
-        default=None, gt=0, description="blocks of a forward pass, a divisor of the optimiser step's; by default chosen"
+        default=None,
+        gt=0,
+        description="blocks of a forward pass, a divisor of a process's share of an optimiser step; by default chosen",
     )
     recompute: Literal["auto", "nothing", "norms", "mlp", "layers"] = Field(
         default="auto",
         description="what the backward pass makes again to save memory: the norms' outputs, also gate and up of the "
         "MLP, or whole layers (gradient checkpointing)",
     )
+
+    distributed: DistributedParameters = DistributedParameters()
 
     @model_validator(mode="after")
     def _levels_are_those_of_kernels(self) -> Self:
@@ -37,12 +42,14 @@ class PlanParameters(Parameters):
             )
         return self
 
-    def misfit(self, blocks: int) -> str | None:
+    def misfit(self, blocks: int, processes: int = 1) -> str | None:
         """What is wrong with ``micro_batch`` for an optimiser step of so many blocks, or None."""
-        if self.micro_batch is None or blocks % self.micro_batch == 0:
+        share = blocks // processes
+        if self.micro_batch is None or share % self.micro_batch == 0:
             return None
-        valid = ", ".join(str(number) for number in range(1, blocks + 1) if blocks % number == 0)
+        valid = ", ".join(str(number) for number in range(1, share + 1) if share % number == 0)
+        each = f" for each of {processes} processes" if processes > 1 else ""
         return (
-            f"{self.micro_batch} does not divide the {blocks} blocks of an optimiser step (training.batch_size x "
-            f"gradient_accumulation); use one of {valid}"
+            f"{self.micro_batch} does not divide the {share} blocks of an optimiser step (training.batch_size x "
+            f"gradient_accumulation){each}; use one of {valid}"
         )

@@ -12,7 +12,8 @@ gate and up of its MLP. SwiGLU's product is never kept."""
 class Plan:
     """What is learned does not depend on it: two plans' losses agree within the rounding of the precision.
 
-    ``micro_batch`` x ``accumulation`` is the recipe's number of blocks an optimiser step.
+    ``micro_batch`` x ``accumulation``, x the processes that share the training, is the recipe's number of blocks an
+    optimiser step.
     """
 
     micro_batch: int  # blocks of a forward pass
@@ -22,6 +23,7 @@ class Plan:
     recompute: Recompute = "norms"  # of the other layers; of a fused plan alone
     held_layers: int = 0  # the first decoder layers, whose weights are dequantised once; of a fused plan alone
     captured: bool = False  # micro-batches replayed as a CUDA graph; of a fused plan alone
+    sharded: bool = False  # each process has a part of every weight and gathers layer by layer (FSDP2)
 
     def __str__(self) -> str:
         parts = [f"micro-batch {self.micro_batch} x {self.accumulation}"]
@@ -33,4 +35,5 @@ class Plan:
             parts.append(f"{what} recomputed" + " in the others" * bool(self.recomputed_layers))
         if self.held_layers:
             parts.append(f"weights of {self.held_layers} layers held in 16 bits")
+        parts += ["weights shared out"] * self.sharded
         return ", ".join(parts + ["CUDA graph"] * self.captured)

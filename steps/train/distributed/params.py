@@ -1,0 +1,32 @@
+"""Parameters of a training with several processes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from steps.parameters import Parameters
+
+
+class DistributedParameters(Parameters):
+    """How many processes share the training, one for each GPU, and how; what is learned is the same."""
+
+    processes: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
+        default="auto",
+        description="processes that share an optimiser step, over all machines; a divisor of its blocks. auto: one "
+        "for each GPU, as many as divide the blocks; one without a GPU",
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        default="auto",
+        description="ddp: each process has the whole base model; fsdp: each has a part of it and gathers layer by "
+        "layer (FSDP2, Zhao et al. 2023, arXiv:2304.11277); auto: fsdp where no plan with the whole model fits",
+    )
+
+    def misfit(self, blocks: int) -> str | None:
+        """What is wrong with ``processes`` for an optimiser step of so many blocks, or None."""
+        if self.processes == "auto" or blocks % self.processes == 0:
+            return None
+        valid = ", ".join(str(number) for number in range(1, blocks + 1) if blocks % number == 0)
+        return (
+            f"{self.processes} does not divide the {blocks} blocks of an optimiser step (training.batch_size x "
+            f"gradient_accumulation); use one of {valid}"
+        )

@@ -1,0 +1,236 @@
+"""Several processes learn what one learns, and end together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from datasets import DatasetDict
+
+from steps.errors import TrainingError
+from steps.files import hashes
+from steps.train.checkpoint import Checkpoints
+from steps.train.distributed.join import ENDED
+from steps.train.distributed.machine import FOLDER
+from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.plan.params import PlanParameters
+from steps.train.report import TrainingReport
+from steps.train.train import train_adapter
+from tests.tiny_run import TinyRun
+from tests.train.invariance import PLAIN, Learned, distance
+from tests.train.killed import KillPoint, Work, train_until
+
+LOSS, ADAPTER = 1e-5, 1e-5
+"""Float32's rounding, of losses (nats) and of what the adapter has learned (relative)."""
+
+WORKER = "steps.train.distributed.worker"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run: TinyRun) -> TinyRun:
+    """11 blocks in steps of 4: the last step of an epoch has three, of which the second process gets one."""
+    blocks = DatasetDict(train=tiny_run.blocks["train"].select(range(11)), validation=tiny_run.blocks["validation"])
+    training = TrainingParameters.model_validate(
+        {**PLAIN, "batch_size": 4, "optimizer": "adamw_torch", "learning_rate": 1e-3}
+    )
+    return replace(tiny_run, blocks=blocks, training=training)
+
+
+class Shared:
+    """One piece of work, whose checkpoints lie in a folder of its own."""
+
+    def __init__(self, run: TinyRun, folder: Path) -> None:
+        self.run, self.folder = run, folder
+        self.store = Checkpoints(folder, "work", CheckpointParameters(every_steps=2))
+        self.figures: dict[int, dict[str, float]] = {}
+
+    def train(self, output: str, strategy: str | None = None, recompute: str = "auto") -> TrainingReport:
+        """Train with two processes by the strategy, or with one where there is none."""
+        (self.folder / output).mkdir()
+        distributed = {"processes": 2, "strategy": strategy} if strategy else {"processes": 1}
+        return train_adapter(
+            self.run.blocks,
+            self.run.model,
+            self.run.tokenizer,
+            self.run.training,
+            self.folder / output,
+            self.store,
+            lambda step, figures: self.figures.setdefault(step, {}).update(figures),
+            PlanParameters.model_validate({"distributed": distributed, "recompute": recompute}),
+        )
+
+    def learned(self, output: str, report: TrainingReport) -> Learned:
+        """What the adapter of an output has learned."""
+        from safetensors.torch import load_file
+
+        losses = [step.loss for step in report.steps] + [point.loss for point in report.validation]
+        return Learned(losses, load_file(self.folder / output / "adapter_model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def alone(run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shared, TrainingReport]:
+    """The work by one process."""
+    shared = Shared(run, tmp_path_factory.mktemp("alone"))
+    return shared, shared.train("adapter")
+
+
+def test_ddp_learns_what_one_process_learns(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The artifact has the same files, and the report the same course and the same counts."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+    report = shared.train("adapter", "ddp")
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    same = ("tokens", "epochs", "best_step", "planned_steps", "tokens_per_step", "initial_adapter_sha256", "stopped")
+    assert [getattr(report, name) for name in same] == [getattr(expected, name) for name in same]
+    assert (report.trainable_parameters, report.total_parameters) == (
+        expected.trainable_parameters,
+        expected.total_parameters,
+    )
+    assert hashes(tmp_path / "adapter").keys() == hashes(one.folder / "adapter").keys()
+    assert shared.figures.keys() == one.figures.keys()
+    assert ("2 x ddp", "named by parameters.plan.distributed.strategy") in [
+        (choice.value, choice.reason) for choice in report.choices
+    ]
+    assert capfd.readouterr().out.count("pre-flight passed") == 1  # the other processes are silent
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of a training that this process has started, by their ranks."""
+    found = [child for child in psutil.Process().children(recursive=True) if WORKER in child.cmdline()]
+    return sorted(found, key=lambda child: int(child.environ()["RANK"]))
+
+
+@contextmanager
+def when_written(checkpoint: Path, act: Any) -> Iterator[None]:
+    """Do something once a checkpoint is there."""
+
+    def watch() -> None:
+        while not checkpoint.is_dir() and not ended.is_set():
+            time.sleep(0.01)
+        if not ended.is_set():
+            act()
+
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def test_a_killed_process_ends_all_and_one_alone_goes_on(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
+) -> None:
+    """FSDP2 up to the kill, then one process from the checkpoint that two have written in parts."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+    started: list[psutil.Process] = []
+
+    def kill() -> None:
+        started.extend(workers())
+        started[1].kill()
+
+    message = r"process 1 of 2 \(from 0\) failed first.*killed by signal 9.*run again to go on"
+    with when_written(shared.store.folder / "step-00000004", kill), pytest.raises(TrainingError, match=message):
+        shared.train("killed", "fsdp")
+    assert len(started) == 2
+    assert not [process for process in started if process.is_running()]
+    assert not list((tmp_path / "killed").iterdir())
+    parts = {path.name for path in (shared.store.folder / "step-00000004").glob("*-of-00002.safetensors")}
+    assert {name.split("-")[0] for name in parts} == {"weights", "best", "optimizer"}
+    report = shared.train("adapter")
+    assert report.resumed_from[0] >= 4
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    assert report.tokens == expected.tokens
+
+
+@pytest.mark.slow
+def test_fsdp_learns_what_one_process_learns(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
+) -> None:
+    """Layers are gathered again where they are recomputed."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+    report = shared.train("adapter", "fsdp", "layers")
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    assert report.tokens == expected.tokens
+    assert report.total_parameters == expected.total_parameters
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_what_one_or_two_left(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
+) -> None:
+    """A SIGTERM is the first one's and all stop after the same step; FSDP2 goes on from DDP's checkpoint."""
+    one, expected = alone
+    shared = Shared(run, tmp_path)
+
+    def ask_to_go() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for output, strategy, step in (("first", None, 2), ("second", "ddp", 4)):
+        stop = when_written(shared.store.folder / f"step-{step:08d}", ask_to_go)
+        with stop, pytest.raises(TrainingError, match=r"training stopped after step \d+ of 9.*SIGTERM"):
+            shared.train(output, strategy)
+    report = shared.train("adapter", "fsdp")
+    assert len(report.resumed_from) == 2
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_parent(run: TinyRun, tmp_path: Path) -> None:
+    """The parent is killed as by the system; its processes go with it, and one alone goes on."""
+    run.blocks.save_to_disk(tmp_path / "blocks")
+    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
+    plan = PlanParameters.model_validate({"distributed": {"processes": 2}})
+    work = Work(tmp_path / "blocks", run.model, run.tokenizer, run.training, checkpoints, plan)
+    started: list[psutil.Process] = []
+
+    def kill() -> None:
+        started.extend(workers())
+        psutil.Process(started[0].ppid()).kill()
+
+    with when_written(work.store().folder / "step-00000002", kill):
+        assert train_until(work, KillPoint("never"), tmp_path / "killed") == -signal.SIGKILL
+    gone, alive = psutil.wait_procs(started, timeout=20)
+    assert (len(gone), alive) == (2, [])
+    assert replace(work, plan=None).train(tmp_path / "adapter").resumed_from
+
+
+@pytest.mark.slow
+def test_two_machines_share_a_training(
+    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here both are this one; machine 1 joins by the command of its own and ends with the run."""
+    one, expected = alone
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "seen-by-all"))
+    (tmp_path / "seen-by-all").mkdir()
+    command = [sys.executable, "-m", "steps.train.distributed.join"]
+    other = subprocess.Popen(command, env={**os.environ, "NODE_RANK": "1"})
+    try:
+        shared = Shared(run, tmp_path)
+        report = shared.train("adapter", "ddp")
+        (tmp_path / "seen-by-all" / ENDED).touch()
+        assert other.wait(timeout=60) == 0
+    finally:
+        other.kill()
+    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
