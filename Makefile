@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CONFIG ?= configs/quickstart.yaml
-IMAGE ?= qlora-pipeline:0.1.0
+IMAGE ?= qlora-pipeline:1.0.0
 CPU_IMAGE := --build-arg BASE=docker.io/library/debian:12-slim --build-arg COMPILER= --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 export ZENML_ANALYTICS_OPT_IN ?= false
