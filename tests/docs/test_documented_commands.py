@@ -29,6 +29,7 @@ RUN_BY = {
     "python -m pytest": ("train/test_plan_memory.py", "def test_"),
     "transformers serve": ("merge/test_served.py", '"serve"'),
     "curl": ("merge/test_served.py", "/v1/chat/completions"),
+    "pip wheel": ("end_to_end/test_wheel.py", '"wheel", "."'),
     "make docs": ("pipelines/test_reference.py", "reference()"),
 }
 """Command -> the test that runs it, and a text of that test which shows it."""
