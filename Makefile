@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 CONFIG ?= configs/quickstart.yaml
-IMAGE ?= qlora-pipeline:0.1.0
+IMAGE ?= qlora-pipeline:1.0.0
 CPU_IMAGE := --build-arg BASE=docker.io/library/debian:12-slim --build-arg COMPILER= --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 export ZENML_ANALYTICS_OPT_IN ?= false
@@ -14,7 +14,7 @@ LOCAL := $(strip $(LOCAL))
 export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures test cache-table bench bench-gpu lint format types clean
+.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures docs test cache-table bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -50,6 +50,9 @@ pictures: $(VENV)/pictures  ## prove every artifact's page in the dashboard on t
 $(VENV)/pictures: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pictures]"
 	@touch $@
+
+docs: install  ## write docs/configuration.md from the parameter models
+	@$(RUN) python -m pipelines.reference
 
 image:  ## build the image for a CUDA GPU: make image IMAGE=registry/name:tag IMAGE_ARGS="--build-arg FLASH_ATTN=2.8.3.post2"
 	@builder=$$(for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done); \

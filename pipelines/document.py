@@ -1,5 +1,6 @@
 """A YAML file that remembers on which line each of its keys stands."""
 
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,12 @@ def dotted(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
+def shipped_configs() -> Path:
+    """The folder of the configurations that come with the project: a checkout's, or where pip put the wheel's."""
+    checkout = Path(__file__).parents[1] / "configs"
+    return checkout if checkout.is_dir() else Path(sysconfig.get_path("data"), "share", "qlora-pipeline", "configs")
+
+
 def read_document(path: Path) -> Document:
     """Read a configuration file.
 
@@ -73,6 +80,10 @@ def read_document(path: Path) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; those that come with the project are in {shipped_configs()}; copy own-data.yaml"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -48,11 +48,11 @@ class MergeParameters(Parameters):
         default=None,
         gt=0,
         description="largest mean KL(trained || merged), in nats per token, where trained is the quantised base with "
-        f"the adapter; None: {_by_target(MAX_KL_DIVERGENCE)}",
+        f"the adapter; null: {_by_target(MAX_KL_DIVERGENCE)}",
     )
     max_loss_rise: float | None = Field(
         default=None,
         gt=0,
         description="nats per token by which the merged model's completion loss may be above the trained one's; "
-        f"None: {_by_target(MAX_LOSS_RISE)}",
+        f"null: {_by_target(MAX_LOSS_RISE)}",
     )

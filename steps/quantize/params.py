@@ -20,7 +20,7 @@ class QuantizationParameters(Parameters):
     )
     double_quantization: bool | None = Field(
         default=None,
-        description="nf4 and fp4 only: quantise the quantisation constants too; None: yes, or as a model that comes "
+        description="nf4 and fp4 only: quantise the quantisation constants too; null: yes, or as a model that comes "
         "quantised has it",
     )
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(

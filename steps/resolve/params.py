@@ -8,7 +8,7 @@ from steps.parameters import Parameters
 
 
 class Columns(Parameters):
-    """Names that a source gives to our columns; None takes the first known name that the source has.
+    """Names that a source gives to our columns; null takes the first known name that the source has.
 
     Known names: instruction (also question, prompt, text), input (context), completion (output, response, answer,
     code), messages, tests (test_list), challenge_tests (challenge_test_list), test_setup (test_setup_code),
@@ -16,9 +16,9 @@ class Columns(Parameters):
     both there, ``messages`` is not read.
     """
 
-    instruction: str | None = None
+    instruction: str | None = Field(default=None, description="what is asked for")
     input: str | None = Field(default=None, description="appended to the instruction after an empty line")
-    completion: str | None = None
+    completion: str | None = Field(default=None, description="the answer to be learned")
     messages: str | None = Field(
         default=None, description="a chat: one user message, then the assistant's answer; system messages are left out"
     )
@@ -29,7 +29,7 @@ class Columns(Parameters):
         default=None, description="code that runs before an answer, such as the imports of its module"
     )
     group: str | None = Field(default=None, description="rows of one group stay in one split; a text or a whole number")
-    license: str | None = None
+    license: str | None = Field(default=None, description="SPDX id of the row's licence")
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
@@ -39,7 +39,7 @@ class Columns(Parameters):
 
 
 class Source(Parameters):
-    """One source of instruction -> code rows: exactly one of ``files``, ``hub`` and ``package``."""
+    """Sources of instruction -> code rows, each exactly one of ``files``, ``hub`` and ``package``."""
 
     files: str | None = Field(
         default=None, description="path or glob of .jsonl, .json, .csv, .tsv (each also .gz) or .parquet files"

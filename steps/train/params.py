@@ -19,7 +19,7 @@ class LoraParameters(Parameters):
 
     r: int = Field(default=64, gt=0, description="rank")
     alpha: float = Field(default=16, gt=0, description="the update is scaled by alpha / r")
-    dropout: float = Field(default=0.05, ge=0, lt=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="probability with which an input of A is zeroed")
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | str = Field(
         default=SEVEN_PROJECTIONS,
         description="names of the linear layers that get an adapter, all-linear (all but the output layer), or a "
@@ -177,7 +177,7 @@ class TrainingParameters(Parameters):
     """Optimisation; the defaults are the notebook's except where a description says otherwise."""
 
     lora: LoraParameters = LoraParameters()
-    epochs: float = Field(default=3, gt=0)
+    epochs: float = Field(default=3, gt=0, description="passes over the training rows")
     max_steps: int | None = Field(default=None, gt=0, description="optimiser steps, instead of epochs")
     batch_size: int = Field(
         default=5, gt=0, description="blocks; an optimiser step learns from batch_size x gradient_accumulation of them"
@@ -187,7 +187,7 @@ class TrainingParameters(Parameters):
         gt=0,
         description="the other factor; plan.micro_batch says how a step is cut up",
     )
-    learning_rate: float = Field(default=2e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0, description="after the warm-up; the highest of its schedule")
     schedule: Literal[
         "constant",
         "constant_with_warmup",
@@ -206,9 +206,9 @@ class TrainingParameters(Parameters):
         description="learning rate after the warm-up, by transformers' name; its 'constant' ignores warmup_ratio",
     )
     schedule_arguments: ScheduleArguments = ScheduleArguments()
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(default=0.001, ge=0)
-    max_grad_norm: float = Field(default=0.3, gt=0)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="share of the optimiser steps")
+    weight_decay: float = Field(default=0.001, ge=0, description="of the adapter's matrices, decoupled in AdamW")
+    max_grad_norm: float = Field(default=0.3, gt=0, description="longer gradients are scaled to this L2 norm")
     optimizer: Literal[
         "adamw_torch_fused",
         "adamw_torch",
@@ -248,7 +248,11 @@ class TrainingParameters(Parameters):
     evaluations_per_epoch: int | None = Field(
         default=None, gt=0, description="measurements of the validation loss an epoch, instead of evaluate_every"
     )
-    early_stopping: EarlyStoppingParameters | None = EarlyStoppingParameters()
+    early_stopping: EarlyStoppingParameters | None = Field(
+        default=EarlyStoppingParameters(),
+        description="stop when the validation loss no longer falls; the best adapter is kept, not the last; null "
+        "trains to the end",
+    )
     divergence: DivergenceParameters = DivergenceParameters()
     seed: int = Field(default=42, description="of the adapter's first weights, the data's order and the dropout")
 

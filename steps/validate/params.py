@@ -26,13 +26,9 @@ CONTROL_TOKENS = (
 
 
 class Rule(Parameters):
-    """What happens to a row that breaks a rule.
+    """What happens to a row that breaks a rule; see :class:`ValidationParameters`."""
 
-    ``quarantine`` sets it aside with its reasons; ``error`` does the same and stops the run when more than
-    ``max_share`` of all rows break the rule; ``warn`` keeps and counts it; ``off`` does not look.
-    """
-
-    action: Action = Field(default="quarantine", description="error, quarantine, warn or off")
+    action: Action = Field(default="quarantine", description="what happens to a row that breaks it")
     max_share: float = Field(
         default=0.0, ge=0, le=1, description="error only: share of the rows that may break the rule"
     )
@@ -50,7 +46,7 @@ class Rule(Parameters):
 
 
 class RowRule(Rule):
-    """A rule without numbers; ``no_markdown_fence: warn`` is short for ``{action: warn}``, here and below."""
+    """A rule for which an action may stand: ``no_stub: warn`` is short for ``no_stub: {action: warn}``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +70,7 @@ class CharacterLimits(RowRule):
 class TokenLimit(RowRule):
     """Length in tokens of the run's tokenizer."""
 
-    action: Action = Field(default="warn", description="error, quarantine, warn or off")
+    action: Action = Field(default="warn", description="what happens to a row that breaks it")
     max: int | None = Field(default=None, gt=0, description="tokens; null takes parameters.prompt.max_length")
 
 
@@ -93,7 +89,7 @@ class AllowedLicenses(RowRule):
 class ShareWithTests(Parameters):
     """How many of the kept rows carry tests."""
 
-    action: Literal["error", "warn", "off"] = Field(default="warn", description="error, warn or off")
+    action: Literal["error", "warn", "off"] = Field(default="warn", description="what happens where the share is lower")
     min_share: float = Field(default=0.0, ge=0, le=1, description="share of the kept rows")
 
     @field_validator("action", mode="before")
@@ -111,7 +107,7 @@ class UserExpectation(Rule):
     model_config = ConfigDict(extra="allow")
 
     expect: str = Field(description="name, such as ExpectColumnValuesToMatchRegex")
-    action: Action = Field(default="warn", description="error, quarantine, warn or off")
+    action: Action = Field(default="warn", description="what happens to a row that breaks it")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -133,21 +129,36 @@ class UserExpectation(Rule):
 
 
 class ValidationParameters(Parameters):
-    """The rules, each with its action, and the user's own."""
+    """The rules, each with its action, and the user's own.
 
-    instruction_length: CharacterLimits = CharacterLimits(max=4000)
-    completion_length: CharacterLimits = CharacterLimits()
-    instruction_tokens: TokenLimit = TokenLimit()
-    completion_tokens: TokenLimit = TokenLimit()
-    example_tokens: TokenLimit = TokenLimit()
-    completion_parses: RowRule = RowRule()
-    no_stub: RowRule = RowRule()
-    no_markdown_fence: RowRule = RowRule()
-    no_prompt_marker: RowRule = RowRule()
-    no_special_token: SpecialTokens = SpecialTokens()
-    license_allowed: AllowedLicenses = AllowedLicenses()
-    row_is_unique: RowRule = RowRule()
-    tests_share: ShareWithTests = ShareWithTests()
+    ``quarantine`` sets a row that breaks the rule aside with its reasons; ``error`` does the same and stops the run
+    when more than ``max_share`` of all rows break it; ``warn`` keeps and counts the row; ``off`` does not look.
+    ``no_stub: warn`` is short for ``no_stub: {action: warn}``; so with every rule of rows below.
+    """
+
+    instruction_length: CharacterLimits = Field(
+        default=CharacterLimits(max=4000), description="the instruction's characters, outer spaces not counted"
+    )
+    completion_length: CharacterLimits = Field(
+        default=CharacterLimits(), description="the completion's characters, outer spaces not counted"
+    )
+    instruction_tokens: TokenLimit = Field(default=TokenLimit(), description="the instruction's tokens")
+    completion_tokens: TokenLimit = Field(default=TokenLimit(), description="the completion's tokens")
+    example_tokens: TokenLimit = Field(default=TokenLimit(), description="tokens of prompt and completion together")
+    completion_parses: RowRule = Field(default=RowRule(), description="the completion is valid Python")
+    no_stub: RowRule = Field(default=RowRule(), description="the completion does more than pass, a lone word or a text")
+    no_markdown_fence: RowRule = Field(default=RowRule(), description="no line of the completion starts a fence")
+    no_prompt_marker: RowRule = Field(
+        default=RowRule(), description="neither text has a literal line of the prompt template"
+    )
+    no_special_token: SpecialTokens = Field(
+        default=SpecialTokens(), description="neither text has a special token of the tokenizer or of a chat"
+    )
+    license_allowed: AllowedLicenses = Field(default=AllowedLicenses(), description="the row's licence is allowed")
+    row_is_unique: RowRule = Field(
+        default=RowRule(), description="no earlier row that is kept has the same instruction and completion"
+    )
+    tests_share: ShareWithTests = Field(default=ShareWithTests(), description="how many of the kept rows carry tests")
     expectations: tuple[UserExpectation, ...] = ()
     max_quarantine_share: float = Field(
         default=0.5, ge=0, le=1, description="largest share of quarantined rows with which the run goes on"

@@ -433,7 +433,10 @@ def test_a_file_that_is_no_text_or_not_there_gives_one_line(tmp_path: Path) -> N
     (missing,) = complaint(tmp_path / "missing.yaml")
     (folder,) = complaint(tmp_path)
     assert "not valid YAML in UTF-8" in unreadable
-    assert missing == "missing.yaml: cannot be read: No such file or directory"
+    shipped = Path(__file__).resolve().parents[2] / "configs"
+    assert (
+        missing == f"missing.yaml: no such file; those that come with the project are in {shipped}; copy own-data.yaml"
+    )
     assert folder.endswith("cannot be read: Is a directory")
 
 

@@ -85,7 +85,7 @@ def test_a_cron_job_is_deployed(cluster: Cluster, nightly: Schedule) -> None:
     assert pod["metadata"]["labels"]["qlora/schedule"] == "nightly"
     (container,) = pod["spec"]["containers"]
     assert pod["spec"]["serviceAccountName"] == "qlora-pipeline"
-    assert container["image"] == "registry.example.com/qlora-pipeline:0.1.0"
+    assert container["image"] == "registry.example.com/qlora-pipeline:1.0.0"
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
     environment = {one["name"]: one["value"] for one in container["env"]}
     assert environment["ZENML_ACTIVE_STACK_ID"] == str(Client().get_stack(STACK).id)
