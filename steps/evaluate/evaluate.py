@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.errors import DataError
+from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask, ask_again, other_batch_size
 from steps.evaluate.compare import Asked, compared
 from steps.evaluate.execute import limits_here, references_of
 from steps.evaluate.forgetting import compare_reference, read_reference, reference_losses
 from steps.evaluate.inference import Side
-from steps.evaluate.kept import AnswerFile, KeptAnswers
+from steps.evaluate.kept import KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.production import Candidate, Production, against_production
@@ -68,7 +69,7 @@ def evaluate_adapter(
     """Compare the 4-bit base model with and without the adapter, and the latter with what is in production.
 
     Args:
-        test: rows that were not trained on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
+        test: rows that were not trained on, columns of ``steps.rows.EXAMPLE_FEATURES``.
         model_folder: the 4-bit model.
         adapter_folder: the adapter, PEFT layout.
         tokenizer_folder: the tokenizer.
