@@ -87,9 +87,8 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     )
     train = Dataset.from_list(list(blocks(side.micro * side.accumulate * (steps + 1))))
     device = describe_device("auto", side.attention)
-    task = Task(
-        DatasetDict(train=train, validation=train.select([])), folder / "quantized", folder / "base", training, device
-    )
+    data = DatasetDict(train=train, validation=train.select([]))
+    task = Task(data, folder / "quantized", folder / "base", training, device)
     if side.memory:
         plan = planned(task, PlanParameters(memory_gib=side.memory)).plans[0]
     else:

@@ -210,7 +210,8 @@ def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, pla
     """Needs flash attention as well; loss and gradients over three micro-batches, with dropout."""
     pytest.importorskip("flash_attn")
     from steps.train.graph.capture import CapturedStep, Part
-    from tests.train.test_graph import gradients, packed
+    from tests.train.packed import packed
+    from tests.train.test_graph import gradients
 
     found = []
     parts: tuple[Part, Part] = ("nothing", "all")
