@@ -5,7 +5,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +30,7 @@ LONGER = {
     "tests/benchmarks/format_room.py:write_rows": TABLE,
     "tests/benchmarks/gpu_training.py:their_trainer": THEIRS,
     "tests/benchmarks/gpu_training.py:our_trainer": TABLE,
+    "tests/benchmarks/several_gpus.py:measure": TABLE,
     "tests/end_to_end/test_server_drill.py:test_the_server_restarts_between_two_steps": STORY,
     "tests/pipelines/test_compare.py:evaluation": TABLE,
     "tests/pipelines/test_shipped_configs.py:test_llama2_7b_is_the_notebook": TABLE,
@@ -61,6 +65,11 @@ def test_imports_keep_the_contracts_of_pyproject() -> None:
     command = "from importlinter.cli import lint_imports_command as main; main(['--no-cache'])"
     ran = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("pipelines", "steps", "materializers", cache_dir=None)
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
 def test_no_file_is_longer_than_300_lines() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
-from steps.export.vocabulary import Vocabulary
+from steps.export.vocabulary import CONVERTER, Vocabulary
 from steps.files import require_space
 from steps.merge.tensors import read_header, weight_files
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 """Both are what llama.cpp calls llama."""
-
-CONVERTER = "use llama.cpp's own converter, convert_hf_to_gguf.py, on the merged model"
 
 FULL_PRECISION = "F32"
 
