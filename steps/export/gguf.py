@@ -89,12 +89,15 @@ def _is_bias(name: str) -> bool:
 
 
 def plan_tensors(merged: Path, config: "PretrainedConfig", kind: str) -> list[Entry]:
-    """Every tensor of the checkpoint under its GGUF name, with the type that it is written in."""
+    """Every tensor of the checkpoint under its GGUF name, with the type that it is written in.
+
+    Raises:
+        ModelError: GGUF has no name for a tensor.
+    """
     from gguf import MODEL_ARCH, MODEL_TENSOR_SKIP, get_tensor_name_map
 
-    skipped = MODEL_TENSOR_SKIP[
-        MODEL_ARCH.LLAMA
-    ]  # rotary frequencies, which old checkpoints hold though they are computed
+    # rotary frequencies, which old checkpoints hold though they are computed
+    skipped = MODEL_TENSOR_SKIP[MODEL_ARCH.LLAMA]
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
     entries = []
     for path in weight_files(merged):
