@@ -1,1 +1,1 @@
-"""How each type of artifact is stored: Arrow, safetensors and JSON, never a pickle."""
+"""What is kept in ZenML: artifacts as Arrow, safetensors and JSON, never a pickle, and the stages of models."""

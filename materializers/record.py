@@ -65,7 +65,7 @@ def _record(context: StepContext, store: BaseArtifactStore) -> Record:
         config={one.name: one.config.parameters for one in [*before, step]},
         sources=_sources(outputs["data_lock"].load()) if data else [],
         data=data,
-        figures={name: _figures(outputs[name].run_metadata) for name in REPORTS if name in outputs},
+        figures={name: figures_of(outputs[name].run_metadata) for name in REPORTS if name in outputs},
         parents={name: _artifact(found[0].name, found[0], store) for name, found in step.inputs.items()},
     )
 
@@ -107,5 +107,6 @@ def _sources(lock: DataLock) -> list[SourceRecord]:
     return [SourceRecord(name=one.name, revision=revision(one), files=one.files) for one in lock.sources]
 
 
-def _figures(metadata: Mapping[str, object]) -> dict[str, Scalar]:
+def figures_of(metadata: Mapping[str, object]) -> dict[str, Scalar]:
+    """The plain values of an artifact's metadata, without what ZenML adds."""
     return {name: value for name, value in metadata.items() if isinstance(value, Scalar) and name != "storage_size"}

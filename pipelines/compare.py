@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from rich.table import Table as RichTable
-
-from pipelines.console import plain_console, text_of
+from pipelines.console import plain_console, plain_table, text_of
 from pipelines.versions import model_version, outputs_of, run_named
 from steps.errors import ModelError
 from steps.page import COLOURS, Page, Section, Table, figure, svg
@@ -51,15 +49,7 @@ def _report(name: str) -> "EvaluationReport":
 def compared(evaluations: Sequence[Evaluated]) -> list[list[str]]:
     """Rows under :data:`COLUMNS`: each figure of each evaluation, equal figures below each other."""
     return [
-        [
-            f"{name} ({one.unit})" if one.unit else name,
-            str(evaluated.number),
-            one.show(one.base),
-            one.show(one.tuned),
-            one.signed(one.difference),
-            f"{one.signed(one.low)} to {one.signed(one.high)}",
-            one.verdict,
-        ]
+        [f"{name} ({one.unit})" if one.unit else name, str(evaluated.number), *one.values()]
         for name in _figure_names(evaluations)
         for evaluated, one in _having(evaluations, name)
     ]
@@ -83,9 +73,7 @@ def shown(evaluations: Sequence[Evaluated], width: int = 100) -> str:
     for one in evaluations:
         console.print(f"{one.number}  {one.name}", soft_wrap=True)
     console.print()
-    table = RichTable(box=None, pad_edge=False, padding=(0, 2), header_style="")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right", overflow="fold")
+    table = plain_table(COLUMNS, right=COLUMNS[2:])
     last = ""
     for name, *values in compared(evaluations):
         table.add_row("" if name == last else name, *values)

@@ -4,12 +4,14 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, cast
 
 from pipelines.refusals import refusal
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 QUIET_LIBRARIES = (
     "transformers",
@@ -84,6 +86,23 @@ def plain_console(width: int) -> "Console":
     from rich.console import Console
 
     return Console(file=io.StringIO(), width=width, highlight=False, markup=False, color_system=None)
+
+
+def plain_table(columns: Iterable[str], right: Container[str] = (), gap: int = 2) -> "Table":
+    """A table without lines; values in the columns ``right`` end at one place, and long ones are folded, never cut."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, gap), header_style="")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+def printed(part: "RenderableType", width: int) -> str:
+    """A table or tree as plain text."""
+    console = plain_console(width)
+    console.print(part)
+    return text_of(console)
 
 
 def text_of(console: "Console") -> str:

@@ -28,7 +28,11 @@ def generate(instruction: str, model: str, config: Path | None, max_new_tokens: 
 
 
 def folder_of(model: str, config: Path | None) -> Path:
-    """Where the model's files lie; those of the registry are checked against their hashes first."""
+    """Where the model's files lie; those of the registry are checked against their hashes first.
+
+    Raises:
+        ModelError: there is no such folder, version or merged model, or a file is not what was stored.
+    """
     if model not in STAGES:
         if not Path(model).exists():
             raise ModelError(f"--model {model}: neither a folder nor one of {', '.join(STAGES)}")

@@ -12,6 +12,7 @@ from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
+from materializers.record import figures_of
 from pipelines.versions import outputs_of
 
 EQUALS = "equals"
@@ -33,7 +34,10 @@ def label(run: PipelineRunResponse) -> None:
         return
     outputs = outputs_of(run)
     figures: dict[str, Any] = {
-        key: value for name in FIGURES if name in outputs for key, value in _plain(outputs[name]).items()
+        key: value
+        for name in FIGURES
+        if name in outputs
+        for key, value in figures_of(outputs[name].run_metadata).items()
     }
     equals = _equals(run, outputs)
     if equals:
@@ -88,8 +92,3 @@ def _tags(outputs: dict[str, ArtifactVersionResponse]) -> list[str]:
     if "promotion_decision" in outputs:
         tags.append("promoted" if outputs["promotion_decision"].run_metadata["promoted"] else "kept-back")
     return sorted(set(tags))
-
-
-def _plain(artifact: ArtifactVersionResponse) -> dict[str, str | int | float | bool]:
-    found = artifact.run_metadata.items()
-    return {key: value for key, value in found if isinstance(value, str | int | float | bool) and key != "storage_size"}

@@ -19,7 +19,7 @@ from zenml.stack import StackComponent
 from materializers.dataset import ARROW, SPLITS, DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import FILES, DirectoryMaterializer
 from materializers.local import stored_hashes
-from pipelines.console import plain_console, text_of
+from pipelines.console import printed
 from pipelines.labels import equal_to, label_finished
 from pipelines.versions import model_version, outputs_of, run_named, version_in_stage
 from steps.errors import ModelError
@@ -88,9 +88,7 @@ def shown(lineage: Lineage, width: int = 120) -> str:
         for entry in branch.entries:
             state = f"  [{entry.state}]" if entry.state else ""
             twig.add(Text(f"{entry.name:<{min(names, 40)}}  {entry.value}{state}", overflow="fold"))
-    console = plain_console(width)
-    console.print(tree)
-    return text_of(console)
+    return printed(tree, width)
 
 
 def _subject(name: str | None) -> Subject:

@@ -5,9 +5,9 @@ from zenml.models import ModelVersionResponse
 from zenml.utils.pagination_utils import depaginate
 
 from materializers.directory import MANIFEST
+from materializers.registry import PRODUCTION, holder, place, promote, versions_before
 from pipelines.versions import model_version
 from steps.errors import ModelError
-from steps.promote.registry import PRODUCTION, holder, place, promote, versions_before
 
 
 def promote_by_hand(model: str, number: str, stage: str, reason: str | None) -> ModelVersionResponse:

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from rich.table import Table
 from zenml.client import Client
 from zenml.enums import ExecutionStatus, ModelStages
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, StepRunResponse
@@ -18,7 +17,7 @@ from zenml.utils.pagination_utils import depaginate
 from materializers.dataset import DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import DirectoryMaterializer
 from materializers.local import local_path
-from pipelines.console import plain_console, text_of
+from pipelines.console import plain_table, printed
 from pipelines.versions import model_names, require_model
 
 LARGE = {kind.__name__ for kind in (DatasetMaterializer, DatasetDictMaterializer, DirectoryMaterializer)}
@@ -102,16 +101,12 @@ def remove(doomed: list[Unneeded]) -> None:
 
 def shown(doomed: list[Unneeded]) -> str:
     """What goes and how much it is."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="")
-    for name in ("version", "what", "size"):
-        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    table = plain_table(("version", "what", "size"), right=("size",))
     for one in sorted(doomed, key=lambda one: one.artifact.created):
         names = ", ".join(f"{version.model.name}:{version.number}" for version in one.versions) or "half removed"
         table.add_row(names, one.artifact.artifact.name, size(one.bytes))
     table.add_row("", "together, on the disk", size(freed_bytes(doomed)))
-    console = plain_console(100)
-    console.print(table)
-    return text_of(console)
+    return printed(table, 100)
 
 
 def freed_bytes(doomed: list[Unneeded]) -> int:

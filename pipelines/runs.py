@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from rich.table import Table
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
-from pipelines.console import plain_console, text_of
+from pipelines.console import plain_table, printed
 from pipelines.labels import base_name, data_revisions, equal_to, label_finished
 from pipelines.versions import outputs_of, require_model
 
@@ -64,14 +63,10 @@ def shown(rows: Sequence[Sequence[str]]) -> str:
     """The table as plain text."""
     if not rows:
         return "no runs yet\n"
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="")
-    for name in COLUMNS:
-        table.add_column(name, justify="right" if name in ("cached", "took") else "left", overflow="fold")
+    table = plain_table(COLUMNS, right=("cached", "took"), gap=1)
     for values in rows:
         table.add_row(*values)
-    console = plain_console(WIDTH)
-    console.print(table)
-    return text_of(console)
+    return printed(table, WIDTH)
 
 
 def duration(time: timedelta) -> str:

@@ -15,7 +15,7 @@ from zenml.utils.dashboard_utils import get_run_url
 
 from materializers.directory import FILES
 from materializers.page import PAGE
-from pipelines.console import plain_console, text_of
+from pipelines.console import plain_console, plain_table, text_of
 
 if TYPE_CHECKING:
     from steps.evaluate.report import EvaluationReport, Sample
@@ -62,11 +62,7 @@ def _steps(run: PipelineRunResponse) -> Table:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="")
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
+    return plain_table([first, *others], right=others)
 
 
 def _duration(step: StepRunResponse) -> str:
@@ -81,10 +77,8 @@ def _figures(report: "EvaluationReport") -> Table:
     interval = f"difference ({report.confidence:.0%} interval)"
     table = _table("figure", "base", "tuned", interval, "verdict")
     for figure in report.figures:
-        bounds = f"{figure.signed(figure.low)} to {figure.signed(figure.high)}"
-        difference = f"{figure.signed(figure.difference)} ({bounds})"
-        base, tuned = figure.show(figure.base), figure.show(figure.tuned)
-        table.add_row(figure.name, base, tuned, difference, figure.verdict)
+        base, tuned, difference, bounds, verdict = figure.values()
+        table.add_row(figure.name, base, tuned, f"{difference} ({bounds})", verdict)
     return table
 
 

@@ -1,1 +1,1 @@
-"""The ten stages of the pipeline, one package each, and what they share."""
+"""The stages of the pipeline, one package each, and what they share."""

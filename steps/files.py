@@ -89,6 +89,11 @@ def hashes(directory: Path) -> dict[str, str]:
     return {path.relative_to(directory).as_posix(): sha256_of(path) for path in files}
 
 
+def weight_bytes(folder: Path) -> int:
+    """Bytes of all safetensors files in a folder."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
 def require_space(
     directory: Path, needed: int, purpose: str, remedy: str = "point the artifact store at a larger disk"
 ) -> None:

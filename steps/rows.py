@@ -43,6 +43,16 @@ QUARANTINE_FEATURES = Features(
     }
 )
 
+EXAMPLE_FEATURES = Features(
+    {
+        **{name: feature for name, feature in ROW_FEATURES.items() if name not in ("location", "group")},
+        "prompt": Value("string"),
+        "prompt_ids": List(Value("int32")),
+        "completion_ids": List(Value("int32")),  # the end token last
+    }
+)
+"""Tokenised rows: what models are measured on."""
+
 
 def row_id_of(instruction: str, completion: str) -> str:
     """First 16 hexadecimal digits of SHA-256 over both texts: equal texts are one row in any source."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 
+from materializers.registry import PRODUCTION, holder
 from pipelines.labels import ALWAYS_RUNS, equal_to
 from pipelines.versions import outputs_of
-from steps.promote.registry import PRODUCTION, holder
 
 if TYPE_CHECKING:
     from steps.evaluate.report import EvaluationReport

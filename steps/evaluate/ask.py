@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.evaluate.answer import Answer
+from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.execute import tested_rows
-from steps.evaluate.generate import Answer, generate_answers
+from steps.evaluate.generate import generate_answers
 from steps.evaluate.inference import Side
-from steps.evaluate.kept import AnswerFile
 from steps.evaluate.losses import BATCH_TOKENS, RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.sampling import Draw

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from steps.evaluate.answer import Answer
 from steps.evaluate.ask import Made, Questions
 from steps.evaluate.distributions import distribution
 from steps.evaluate.execute import PASSES, RUNS, Execution, execute, passed_samples
-from steps.evaluate.generate import Answer
 from steps.evaluate.grade import GRADES, grade
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import Figure, Sample, SetReport, Verdicts

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.errors import DataError
+from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask, ask_again, other_batch_size
 from steps.evaluate.compare import Asked, compared
 from steps.evaluate.execute import limits_here, references_of
 from steps.evaluate.forgetting import compare_reference, read_reference, reference_losses
 from steps.evaluate.inference import Side
-from steps.evaluate.kept import AnswerFile, KeptAnswers
+from steps.evaluate.kept import KeptAnswers
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.production import Candidate, Production, against_production
-from steps.evaluate.report import EvaluationReport, NoiseFloor, ValidationLosses
+from steps.evaluate.report import EvaluationReport, NoiseFloor, ProductionReport, SetReport, ValidationLosses
 from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sets import read_set
 from steps.evaluate.statistics import compare_losses
 from steps.evaluate.tasks import LoadedTask, Scores, compare_task, do_task, load_task
-from steps.quantize.device import describe_device
+from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.resolve.locks import BenchmarkLock
 from steps.tokenizer import load_tokenizer
@@ -40,7 +41,7 @@ class Examination:
 
     questions: list[Questions]  # of the test rows, then of each set
     validation: Dataset | None  # rows whose losses are measured
-    reference_text: str  # "" where there is none
+    reference: tuple[str, str] | None  # name and text
     tasks: list[LoadedTask]
 
 
@@ -52,6 +53,7 @@ class Found:
     made: list[Made]
     reference: list[RowLoss]
     tasks: list[dict[str, Scores]]
+    again: Made | None = None  # of the first test rows, asked once more: the base alone
 
 
 def evaluate_adapter(
@@ -68,7 +70,7 @@ def evaluate_adapter(
     """Compare the 4-bit base model with and without the adapter, and the latter with what is in production.
 
     Args:
-        test: rows that were not trained on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
+        test: rows that were not trained on, columns of ``steps.rows.EXAMPLE_FEATURES``.
         model_folder: the 4-bit model.
         adapter_folder: the adapter, PEFT layout.
         tokenizer_folder: the tokenizer.
@@ -94,15 +96,15 @@ def evaluate_adapter(
     tokenizer = load_tokenizer(tokenizer_folder)
     examination = _examination(test, validation, evaluation, benchmarks, tokenizer, limits)
     base = load_quantized(model_folder, device)
-    before, again, after = _base_and_tuned(base, adapter_folder, examination, tokenizer, evaluation, kept)
+    before, after = _base_and_tuned(base, adapter_folder, examination, tokenizer, evaluation, kept)
     del base  # production's has its place
-    report = _report(examination, before, after, again, evaluation, limits, benchmarks)
-    found: dict[str, object] = {}
+    sets = _compared(examination, before, after, evaluation, limits)
+    measured = None
     if production is not None:
-        candidate = Candidate(examination.questions[0], after.made[0], report.figures)
+        candidate = Candidate(examination.questions[0], after.made[0], sets[0].figures)
         file = kept.production if kept else None
-        found["production"] = against_production(production, candidate, evaluation, limits, device, file)
-    return report.model_copy(update={**found, "device": device.reason, "seconds": time.monotonic() - start})
+        measured = against_production(production, candidate, evaluation, limits, device, file)
+    return _report(examination, before, after, sets, measured, evaluation, device, start)
 
 
 def _base_and_tuned(
@@ -112,15 +114,13 @@ def _base_and_tuned(
     tokenizer: "PreTrainedTokenizerBase",
     evaluation: EvaluationParameters,
     kept: KeptAnswers | None,
-) -> tuple[Found, Made | None, Found]:
-    """What the base made of it, some of it made again, and what the tuned model made of it."""
+) -> tuple[Found, Found]:
     from peft import PeftModel
 
     # The base comes before the adapter is there: switched off, it would leave the biases that it trained.
     before = _examined(base, "base", asked, tokenizer, evaluation, kept)
-    again = ask_again(base, asked.questions[0], tokenizer, evaluation) if evaluation.noise_rows else None
     tuned = PeftModel.from_pretrained(base, str(adapter_folder))
-    return before, again, _examined(tuned, "tuned", asked, tokenizer, evaluation, kept)
+    return before, _examined(tuned, "tuned", asked, tokenizer, evaluation, kept)
 
 
 def _examination(
@@ -142,7 +142,7 @@ def _examination(
             for name, measured, answered in rows
         ],
         validation=_first(evaluation.max_loss_rows, validation) if validation else None,
-        reference_text=read_reference(text) if text else "",
+        reference=(text.name, read_reference(text)) if text else None,
         tasks=[load_task(one) for one in evaluation.tasks],
     )
 
@@ -159,28 +159,39 @@ def _examined(
     evaluation: EvaluationParameters,
     kept: KeptAnswers | None,
 ) -> Found:
-    size, text = evaluation.batch_size, asked.reference_text
+    size = evaluation.batch_size
     validation = completion_losses(model, asked.validation, size, side) if asked.validation else []
     with AnswerFile(getattr(kept, side)) if kept else nullcontext() as file:
         made = ask(model, side, asked.questions, tokenizer, evaluation, file)
-    reference = reference_losses(model, text, tokenizer, evaluation, side) if text else []
-    return Found(validation, made, reference, [do_task(model, tokenizer, one, size) for one in asked.tasks])
+    reference = reference_losses(model, asked.reference[1], tokenizer, evaluation, side) if asked.reference else []
+    tasks = [do_task(model, tokenizer, one, size) for one in asked.tasks]
+    twice = side == "base" and evaluation.noise_rows
+    again = ask_again(model, asked.questions[0], tokenizer, evaluation) if twice else None
+    return Found(validation, made, reference, tasks, again)
+
+
+def _compared(
+    asked: Examination, base: Found, tuned: Found, evaluation: EvaluationParameters, limits: Limits | None
+) -> list[SetReport]:
+    """The test rows, which alone have a noise floor, then each set."""
+    return [
+        compared(Asked(one, (first, second), base.again if one is asked.questions[0] else None), evaluation, limits)
+        for one, first, second in zip(asked.questions, base.made, tuned.made, strict=True)
+    ]
 
 
 def _report(
     asked: Examination,
     base: Found,
     tuned: Found,
-    again: Made | None,
+    compared_sets: Sequence[SetReport],
+    production: ProductionReport | None,
     evaluation: EvaluationParameters,
-    limits: Limits | None,
-    benchmarks: BenchmarkLock | None,
+    device: Device,
+    start: float,
 ) -> EvaluationReport:
-    own, *sets = (
-        compared(Asked(one, (first, second), again if one is asked.questions[0] else None), evaluation, limits)
-        for one, first, second in zip(asked.questions, base.made, tuned.made, strict=True)
-    )
-    text, confidence = benchmarks.reference_text if benchmarks else None, evaluation.confidence
+    own, *sets = compared_sets
+    text, confidence = asked.reference, evaluation.confidence
     return EvaluationReport(
         figures=own.figures,
         samples=own.samples,
@@ -190,18 +201,19 @@ def _report(
         answers=len(asked.questions[0].answered),
         confidence=confidence,
         max_new_tokens=evaluation.max_new_tokens,
-        device="",
-        seconds=0,
+        device=device.reason,
         sets=tuple(sets),
         distributions=own.distributions,
         validation=_validation(base.validation, tuned.validation, confidence) if asked.validation else None,
-        noise=_covered(again, evaluation) if again else None,
+        noise=_covered(base.again, evaluation) if base.again else None,
         sampling=evaluation.sampling,
-        forgetting=compare_reference(text.name, confidence, base.reference, tuned.reference) if text else None,
+        forgetting=compare_reference(text[0], confidence, base.reference, tuned.reference) if text else None,
         tasks=tuple(
             compare_task(one.name, first, second, confidence)
             for one, first, second in zip(evaluation.tasks, base.tasks, tuned.tasks, strict=True)
         ),
+        production=production,
+        seconds=time.monotonic() - start,
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.evaluate.answer import Answer, answer_of
+from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.decode import Decoding, decode
 from steps.evaluate.inference import Side, inference
 from steps.evaluate.sampling import Draw, sampling_of
@@ -15,29 +17,12 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from steps.evaluate.kept import AnswerFile
 
 SAMPLE_SECONDS = 20.0
 """Between two answers that are shown while the others are being written; the first one is always shown."""
 
-REPEATED_TOKENS = 4
-"""Tokens of a sequence that counts as repeated: seq-rep-4 of Welleck et al. 2020, arXiv:1908.04319."""
-
 SHOWN_WORDS = 8
 SHOWN_CHARACTERS = 60
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model wrote, whether it ended by itself or was cut, and how much of it repeats what it wrote before.
-
-    ``tokens`` and ``repetition`` are of what the model wrote alone: no end token, and no beginning given to it.
-    """
-
-    text: str
-    stopped: bool
-    tokens: int
-    repetition: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ def generate_answers(
     max_new_tokens: int,
     batch_size: int,
     side: Side,
-    kept: "AnswerFile | None" = None,
+    kept: AnswerFile | None = None,
     draws: Sequence[Draw] = (),
 ) -> list[Answer]:
     """A greedy answer to every row's prompt, or several sampled ones next to each other, in the order of ``examples``.
@@ -111,28 +96,6 @@ def _questions(examples: Dataset, draws: Sequence[Draw]) -> list[_Question]:
     rows = zip(examples["prompt_ids"], prefixes, examples["instruction"], strict=True)
     each: Sequence[Draw | None] = draws or [None]
     return [_Question(*row, draw) for row in rows for draw in each]
-
-
-def answer_of(tokens: list[int], tokenizer: "PreTrainedTokenizerBase", prefix: str = "") -> Answer:
-    """The answer that the tokens spell, without the end token.
-
-    Some templates, Llama-2's for one, put a space before an answer: it belongs to the format, not to the code.
-    """
-    stopped = tokens[-1] == tokenizer.eos_token_id
-    kept = tokens[:-1] if stopped else tokens
-    text = str(tokenizer.decode(kept, skip_special_tokens=True))
-    whole = prefix + text.rstrip() if prefix else text.strip()
-    return Answer(text=whole, stopped=stopped, tokens=len(kept), repetition=repetition(kept))
-
-
-def repetition(tokens: Sequence[int]) -> float:
-    """Share of an answer's sequences of four tokens that occur earlier in it; 0 where it has fewer than four tokens.
-
-    1 - different sequences / sequences, seq-rep-n of "Neural Text Generation with Unlikelihood Training" (Welleck et
-    al. 2020, arXiv:1908.04319, section 6.1).
-    """
-    grams = list(zip(*(tokens[start:] for start in range(REPEATED_TOKENS)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _sample(instruction: str, answer: Answer) -> str:

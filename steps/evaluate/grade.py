@@ -4,7 +4,7 @@ import ast
 import re
 import warnings
 
-from steps.evaluate.generate import Answer
+from steps.evaluate.answer import Answer
 
 GRADES = ("stops", "parses", "only code")
 

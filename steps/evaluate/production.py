@@ -12,9 +12,9 @@ from pathlib import Path
 from datasets import Dataset
 
 from steps.errors import DataError
+from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask
 from steps.evaluate.compare import Asked, compared
-from steps.evaluate.kept import AnswerFile
 from steps.evaluate.losses import RowLoss
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import Figure, ProductionReport

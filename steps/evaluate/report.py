@@ -43,6 +43,21 @@ class Figure(BaseModel):
         """A difference, with its sign."""
         return f"{'+' if value >= 0 else ''}{self.show(value)}"
 
+    @property
+    def interval(self) -> str:
+        """Of the difference, with signs."""
+        return f"{self.signed(self.low)} to {self.signed(self.high)}"
+
+    def values(self) -> list[str]:
+        """Base, tuned, difference, its interval and the verdict."""
+        return [
+            self.show(self.base),
+            self.show(self.tuned),
+            self.signed(self.difference),
+            self.interval,
+            self.verdict,
+        ]
+
     def shown_noise(self) -> str:
         """Of a share as such; of others to two digits, since it is often below what is shown of the figure."""
         if self.noise is None:

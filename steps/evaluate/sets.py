@@ -10,11 +10,10 @@ from datasets import Dataset, Features, Value
 from steps.errors import DataError
 from steps.evaluate.params import EvaluationParameters, EvaluationSet
 from steps.files import sha256_of
-from steps.format.tokenize import EXAMPLE_FEATURES
 from steps.ingest.readers import read_file
 from steps.resolve.evaluation_sets import BENCHMARKS_KEY, evaluation_file
 from steps.resolve.locks import LockedSource
-from steps.rows import table_of
+from steps.rows import EXAMPLE_FEATURES, table_of
 from steps.tokenizer import continuation_encoder, encoder
 
 if TYPE_CHECKING:

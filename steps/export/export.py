@@ -17,6 +17,7 @@ from steps.export.params import ExportParameters
 from steps.export.quantized import write_quantized
 from steps.export.report import Copy, ExportReport
 from steps.export.vocabulary import Vocabulary, read_vocabulary
+from steps.files import weight_bytes
 from steps.merge.compare import Outputs, compare, outputs
 from steps.merge.load import load_model
 from steps.promote.report import PromotionDecision
@@ -24,7 +25,6 @@ from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
-from steps.quantize.quantize import weight_bytes
 from steps.resolve.locks import ModelLock
 from steps.scratch import scratch
 from steps.tokenizer import load_tokenizer
@@ -75,7 +75,7 @@ def export_model(
     Args:
         merged: the merged model.
         adapter: the adapter that it was made with.
-        test: rows to compare on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
+        test: rows to compare on, columns of ``steps.rows.EXAMPLE_FEATURES``.
         decision: only what was promoted is pushed.
         exports: what is asked for.
         output: an empty folder; each copy gets a folder in it.

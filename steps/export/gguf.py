@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
-from steps.export.vocabulary import Vocabulary
+from steps.export.vocabulary import CONVERTER, Vocabulary
 from steps.files import require_space
 from steps.merge.tensors import read_header, weight_files
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 """Both are what llama.cpp calls llama."""
-
-CONVERTER = "use llama.cpp's own converter, convert_hf_to_gguf.py, on the merged model"
 
 FULL_PRECISION = "F32"
 
@@ -91,12 +89,15 @@ def _is_bias(name: str) -> bool:
 
 
 def plan_tensors(merged: Path, config: "PretrainedConfig", kind: str) -> list[Entry]:
-    """Every tensor of the checkpoint under its GGUF name, with the type that it is written in."""
+    """Every tensor of the checkpoint under its GGUF name, with the type that it is written in.
+
+    Raises:
+        ModelError: GGUF has no name for a tensor.
+    """
     from gguf import MODEL_ARCH, MODEL_TENSOR_SKIP, get_tensor_name_map
 
-    skipped = MODEL_TENSOR_SKIP[
-        MODEL_ARCH.LLAMA
-    ]  # rotary frequencies, which old checkpoints hold though they are computed
+    # rotary frequencies, which old checkpoints hold though they are computed
+    skipped = MODEL_TENSOR_SKIP[MODEL_ARCH.LLAMA]
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
     entries = []
     for path in weight_files(merged):

@@ -11,7 +11,7 @@ from datasets import Dataset, Features, List, Value
 
 from steps.chat_template import Template
 from steps.format.params import PromptParameters
-from steps.rows import batches_of, dataset_of
+from steps.rows import EXAMPLE_FEATURES, batches_of, dataset_of
 from steps.tokenizer import IGNORED, continuation_encoder, encoder, special_tokens
 
 if TYPE_CHECKING:
@@ -21,21 +21,6 @@ PROBES = ("", "a", " a", "\na", "Add 1.", "def f(x):\n    return 'é 🙂'\n")
 """Instructions on which a prompt in two parts is compared with the whole."""
 
 TEXT_COLUMNS = ("row_id", "source", "license", "instruction", "completion", "tests", "preamble")
-
-EXAMPLE_FEATURES = Features(
-    {
-        "row_id": Value("string"),
-        "source": Value("string"),
-        "license": Value("string"),
-        "instruction": Value("string"),
-        "completion": Value("string"),
-        "tests": List(Value("string")),
-        "preamble": Value("string"),
-        "prompt": Value("string"),
-        "prompt_ids": List(Value("int32")),
-        "completion_ids": List(Value("int32")),  # the end token last
-    }
-)
 
 SEQUENCE_FEATURES = Features(
     {

@@ -84,7 +84,11 @@ def ingest_sources(
 
 
 def first_rows(data: DataParameters, data_lock: DataLock, count: int) -> list[Row]:
-    """The first readable rows of the first source that has any, without reading on; unreadable ones are passed over."""
+    """The first readable rows of the first source that has any, without reading on; unreadable ones are passed over.
+
+    Raises:
+        DataError: no source has one, or a source is not what was locked.
+    """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         unreadable = UnreadableRows(spool)
         for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True)):

@@ -217,17 +217,7 @@ def _figures(report: EvaluationReport) -> str:
 
 
 def _figure_table(figures: list[Figure]) -> str:
-    rows = [
-        [
-            one.name if one.unit in ("", "share") else f"{one.name} ({one.unit})",
-            one.show(one.base),
-            one.show(one.tuned),
-            one.signed(one.difference),
-            f"{one.signed(one.low)} to {one.signed(one.high)}",
-            one.verdict,
-        ]
-        for one in figures
-    ]
+    rows = [[one.name if one.unit in ("", "share") else f"{one.name} ({one.unit})", *one.values()] for one in figures]
     return table(["figure", "base", "tuned", "difference", "interval", ""], rows)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.evaluate.answer import answer_of
 from steps.evaluate.decode import Decoding, decode
-from steps.evaluate.generate import answer_of
 from steps.merge.report import Differences
 from steps.progress import Progress
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from steps.errors import ModelError
-from steps.files import digest_of, require_space, sha256_of
+from steps.files import digest_of, require_space, sha256_of, weight_bytes
 from steps.merge.loftq import rounding_of
 from steps.merge.params import MAX_KL_DIVERGENCE, MAX_LOSS_RISE, MergeParameters, Target
 from steps.merge.report import MergeReport
@@ -19,7 +19,6 @@ from steps.merge.tensors import INDEX
 from steps.merge.verify import changed_weights, check_bounds
 from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import describe_device
-from steps.quantize.quantize import weight_bytes
 from steps.resolve.base_model import local_model, local_tokenizer
 from steps.resolve.locks import ModelLock
 from steps.tokenizer import generation_config, load_tokenizer, vocabulary_hash
@@ -49,7 +48,7 @@ def merge_adapter(
         quantized_folder: the base as it was trained on.
         adapter_folder: the adapter, PEFT layout.
         tokenizer_folder: the tokenizer with the trained chat template; becomes the merged model's.
-        test: rows to compare on, columns of ``steps.format.tokenize.EXAMPLE_FEATURES``.
+        test: rows to compare on, columns of ``steps.rows.EXAMPLE_FEATURES``.
         merging: what it is merged into, and bounds on the differences.
         output: folder of the merged model.
         shards: where finished shards wait; the caller removes them once the output is stored. Without it they wait
@@ -59,14 +58,27 @@ def merge_adapter(
         ModelError: adapter and base do not belong together, a targeted weight did not change, another one did, or a
             difference is above its bound.
     """
+    start = time.monotonic()
     finished = shards or waiting_shards(lock, quantized_folder, adapter_folder, merging, output.parent)
-    try:
-        report = _merge(lock, quantized_folder, adapter_folder, tokenizer_folder, test, merging, output, finished)
-    except Exception:
-        finished.remove()
-        raise
-    if shards is None:
-        finished.remove()
+    with finished.removed(when_done=shards is None):
+        device, base_folder = describe_device(), local_model(lock)
+        tokenizer, adapter = load_tokenizer(tokenizer_folder), read_provenance(adapter_folder)
+        _require_same_vocabulary(lock, adapter_folder, tokenizer_folder)
+        plans = _plans(lock, base_folder, quantized_folder, adapter_folder, merging.target)
+        plan = plans[merging.target]
+        plan.require_vocabulary(len(tokenizer), lock.name)
+        with finished.held():
+            require_space(output, int(weight_bytes(base_folder) * 1.05) - finished.bytes(), "the merged model")
+            resumed = merge_shards(plan, finished, device.kind)
+            finished.give([path.name for path in plan.files], output)
+        _write_rest(base_folder, tokenizer, output, lock)
+        content = _content(output, finished)
+        write_provenance(output, base_model=lock, adapter=adapter, merging=merging)
+
+        models = Models(base_folder, quantized_folder, adapter_folder, output, plans, device, lock.trust_remote_code)
+        rows = test.select(range(min(merging.max_prompts, len(test))))
+        report = _report(lock, models, rows, tokenizer, merging, content, resumed, start)
+        check_bounds(report)
     return report
 
 
@@ -77,39 +89,24 @@ def waiting_shards(
     return shards_of(lock, [adapter], parent, quantized if merging.target == "dequantized" else None)
 
 
-def _merge(
+def _report(
     lock: ModelLock,
-    quantized_folder: Path,
-    adapter_folder: Path,
-    tokenizer_folder: Path,
-    test: Dataset,
+    models: Models,
+    rows: Dataset,
+    tokenizer: "PreTrainedTokenizerBase",
     merging: MergeParameters,
-    output: Path,
-    finished: FinishedShards,
+    content: str,
+    resumed: int,
+    start: float,
 ) -> MergeReport:
-    start = time.monotonic()
-    device, base_folder = describe_device(), local_model(lock)
-    tokenizer, adapter = load_tokenizer(tokenizer_folder), read_provenance(adapter_folder)
-    _require_same_vocabulary(lock, adapter_folder, tokenizer_folder)
-    plans = _plans(lock, base_folder, quantized_folder, adapter_folder, merging.target)
-    plan = plans[merging.target]
-    plan.require_vocabulary(len(tokenizer), lock.name)
-    with finished.held():
-        require_space(output, int(weight_bytes(base_folder) * 1.05) - finished.bytes(), "the merged model")
-        resumed = merge_shards(plan, finished, device.kind)
-        finished.give([path.name for path in plan.files], output)
-    _write_rest(base_folder, tokenizer, output, lock)
-    content = _content(output, finished)
-    write_provenance(output, base_model=lock, adapter=adapter, merging=merging)
-
-    changed, unchanged = changed_weights(base_folder, output, plan.changes, plan.dequantized, device.kind)
-    rows = test.select(range(min(merging.max_prompts, len(test))))
-    models = Models(base_folder, quantized_folder, adapter_folder, output, plans, device, lock.trust_remote_code)
+    """What the merged model, loaded again, says of the rows; ``start`` is when the merge began."""
+    plan = models.plans[merging.target]
+    changed, unchanged = changed_weights(models.base, models.output, plan.changes, plan.dequantized, models.device.kind)
     arithmetic, from_trained, samples = compare_models(models, rows, tokenizer, merging)
-    report = MergeReport(
+    return MergeReport(
         base_model=lock.name,
         target=merging.target,
-        quantization=str(adapter["quantization"]["kind"]),
+        quantization=str(read_provenance(models.adapter)["quantization"]["kind"]),
         changed_weights=changed,
         unchanged_weights=unchanged,
         dequantized_weights=len(plan.dequantized),
@@ -127,15 +124,13 @@ def _merge(
         loss_rise_bound=merging.max_loss_rise or MAX_LOSS_RISE[merging.target],
         max_new_tokens=merging.max_new_tokens,
         samples=samples,
-        bytes=weight_bytes(output),
+        bytes=weight_bytes(models.output),
         content=content,
         shards=len(plan.files),
         resumed_shards=resumed,
-        device=device.reason,
+        device=models.device.reason,
         seconds=time.monotonic() - start,
     )
-    check_bounds(report)
-    return report
 
 
 def _plans(lock: ModelLock, base: Path, quantized: Path, adapter: Path, wanted: Target) -> dict[Target, Merging]:

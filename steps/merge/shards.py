@@ -73,6 +73,17 @@ class FinishedShards:
         except ModelError:
             return
 
+    @contextmanager
+    def removed(self, *, when_done: bool) -> Iterator[None]:
+        """Remove them where the work within fails, ``when_done`` where it succeeds too; a kill leaves them."""
+        try:
+            yield
+        except Exception:
+            self.remove()
+            raise
+        if when_done:
+            self.remove()
+
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.sha256"
 

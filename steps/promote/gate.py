@@ -84,7 +84,7 @@ def _gained(gain: Gain, figure: Figure | None, confidence: float) -> Condition:
         name=name,
         passed=figure.high < -needed if lower else figure.low > needed,
         detail=f"{figure.show(figure.base)} to {figure.show(figure.tuned)}{_unit(figure)}; {confidence:.0%} interval "
-        f"of the difference {figure.signed(figure.low)} to {figure.signed(figure.high)}, needed "
+        f"of the difference {figure.interval}, needed "
         f"{'below' if lower else 'above'} {_short(figure, 0 - needed if lower else needed)}{_about_noise(figure)}",
         against=gain.against,
         figure=figure,

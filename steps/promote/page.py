@@ -51,5 +51,4 @@ def _row(condition: Condition, figure: Figure) -> list[str]:
     shown = [figure.show(value) for value in (figure.base, figure.tuned)]
     interval = f"{figure.show(figure.low)} to {figure.show(figure.high)}"
     needed = "" if condition.needed is None else figure.show(condition.needed)
-    noise = "" if figure.noise is None else f"{figure.noise:.2g}" if figure.unit != "share" else f"{figure.noise:.1%}"
-    return [name, _result(condition), *shown, interval, needed, noise]
+    return [name, _result(condition), *shown, interval, needed, figure.shown_noise()]

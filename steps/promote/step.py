@@ -6,6 +6,7 @@ from zenml import get_step_context, log_metadata, step
 from zenml.client import Client
 from zenml.config import CachePolicy
 
+from materializers import registry
 from materializers.directory import FILES
 from materializers.report import ReportMaterializer
 from steps.evaluate.report import EvaluationReport
@@ -35,7 +36,6 @@ def promote(
     """Promote the run's model version to its stage if, and only if, the tuned model is better than its base and than
     what is in production now.
     """
-    from steps.promote import registry
     from steps.promote.gate import decide
 
     context = get_step_context()

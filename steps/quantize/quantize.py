@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.errors import ModelError
-from steps.files import require_space
+from steps.files import require_space, weight_bytes
 from steps.provenance import write_provenance
 from steps.quantize.device import Device, describe_device, describe_hardware
 from steps.quantize.fit import STORED_SHARE, require_agreement, require_integers
@@ -80,11 +80,6 @@ def _store(
     model = _load(source, device, device.dtype, lock, quantization_config=_bitsandbytes(quantization, device))
     model.save_pretrained(output)
     return model
-
-
-def weight_bytes(folder: Path) -> int:
-    """Bytes of all safetensors files in a folder."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def quantized_layers(model: "PreTrainedModel") -> dict[str, Any]:

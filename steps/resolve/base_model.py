@@ -204,7 +204,11 @@ def _lock_package(base_model: BaseModelParameters) -> ModelLock:
 
 
 def package_folder(package: str) -> Path:
-    """The folder of an installed package."""
+    """The folder of an installed package.
+
+    Raises:
+        ModelError: it is not installed.
+    """
     spec = importlib.util.find_spec(package)  # found, not imported: its own requirements need not be installed
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(

@@ -5,10 +5,10 @@ from typing import Annotated
 from datasets import Dataset
 from zenml import get_step_context, step
 from zenml.client import Client
-from zenml.enums import ModelStages
 from zenml.models import ModelVersionResponse
 
 from materializers.dataset import DatasetMaterializer
+from materializers.registry import PRODUCTION, holder
 from materializers.report import ReportMaterializer
 from steps.resolve.locks import (
     BenchmarkLock,
@@ -80,10 +80,9 @@ def previous_rows() -> Dataset:
 def production_lock() -> ProductionLock:
     """The version of the ZenML model that is in production now, and where its adapter and what that needs lie."""
     name = get_step_context().model.name
-    found = Client().list_model_versions(model=name, stage=ModelStages.PRODUCTION.value, hydrate=True).items
-    if not found:
+    version = holder(name, PRODUCTION)
+    if version is None:
         return ProductionLock()
-    version = found[0]
     return ProductionLock(
         model=name,
         version=version.number,

@@ -60,28 +60,48 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
         recorder: takes the figures.
         working: a folder that transformers asks for; nothing is written there.
     """
-    from transformers import set_seed
     from transformers.trainer_callback import PrinterCallback
+
+    from steps.train.distributed.shard import require_parts, shard
+    from steps.train.initialization import initialize
+
+    training = task.training
+    if plan.sharded:
+        require_parts(training)
+    trainer = _with_adapter(task, plan, recorder, working)
+    initialize(trainer, training, read_provenance(task.model_folder)["base_model"])
+    trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
+    _set_types(cast("PeftModel", trainer.model), task.device)
+    trainer.start()
+    if plan.sharded:
+        shard(cast("PeftModel", trainer.model), task.device, task.ranks)
+    if training.lora.loraplus_lr_ratio is not None:
+        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
+    if plan.fused:
+        install = _make_faster if task.device.kind == "cpu" else _fuse
+        trainer.kernels = install(trainer, task, plan)
+        print(f"  train: {trainer.kernels}", flush=True)
+    return trainer
+
+
+def _with_adapter(task: Task, plan: Plan, recorder: "Recorder", working: str) -> "ResumableTrainer":
+    """The trainer with the model that is on the disk and the adapter that PEFT gives it."""
+    from transformers import set_seed
 
     from steps.train.adapter import lora_config
     from steps.train.callbacks import BestAdapter
     from steps.train.distributed.order import share
     from steps.train.distributed.parts import Parts
-    from steps.train.distributed.shard import require_parts, shard
     from steps.train.divergence import DivergenceGuard
     from steps.train.evaluation import EvaluateAtEnd
-    from steps.train.initialization import initialize
     from steps.train.trainer import ResumableTrainer
 
     training, blocks, ranks = task.training, task.blocks, task.ranks
     best = BestAdapter(training.early_stopping, recorder.course)
     guard = DivergenceGuard(training.divergence, recorder, blocks["train"], sharded=plan.sharded)
-
-    if plan.sharded:
-        require_parts(training)
     set_seed(training.seed)  # before the adapter is made: its A matrices are random
     model = load_quantized(task.model_folder, task.device, in_memory=plan.sharded)
-    trainer = ResumableTrainer(
+    return ResumableTrainer(
         recorder,
         best,
         guard,
@@ -94,19 +114,6 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
         peft_config=lora_config(model, training.lora),
         callbacks=[EvaluateAtEnd(), recorder, best, guard],
     )
-    initialize(trainer, training, read_provenance(task.model_folder)["base_model"])
-    trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
-    _set_types(cast("PeftModel", trainer.model), task.device)
-    trainer.start()
-    if plan.sharded:
-        shard(cast("PeftModel", trainer.model), task.device, ranks)
-    if training.lora.loraplus_lr_ratio is not None:
-        trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
-    if plan.fused:
-        install = _make_faster if task.device.kind == "cpu" else _fuse
-        trainer.kernels = install(trainer, task, plan)
-        print(f"  train: {trainer.kernels}", flush=True)
-    return trainer
 
 
 def _set_types(model: "PeftModel", device: Device) -> None:

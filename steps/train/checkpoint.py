@@ -57,7 +57,11 @@ class Checkpoints:
 
     @contextmanager
     def writing(self, step: int) -> Iterator[Path]:
-        """Give a folder to write into that becomes the checkpoint after ``step`` if nothing goes wrong."""
+        """Give a folder to write into that becomes the checkpoint after ``step`` if nothing goes wrong.
+
+        Raises:
+            DeviceError: the disk is full.
+        """
         temporary, target = self.unfinished(step), self.folder / f"step-{step:08d}"
         temporary.mkdir()
         try:

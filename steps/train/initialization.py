@@ -42,6 +42,9 @@ def loftq(model: "PeftModel", base_folder: Path) -> None:
 
     PEFT's ``replace_lora_weights_loftq`` runs on a GPU alone and leaves out the scale alpha / r, with which
     the product would be off by that factor; this is its one step with both put right.
+
+    Raises:
+        ModelError: no layer is in 4 bits, or the base has no weight of a layer's name.
     """
     import torch
     from peft.tuners.lora import Linear4bit
@@ -78,7 +81,11 @@ def _make_up(layer: "Linear4bit", weight: "torch.Tensor", where: str) -> None:
 
 
 def eva(model: "PeftModel", trainer: "SFTTrainer", training: TrainingParameters) -> None:
-    """Start along the principal components of each layer's inputs, ranks redistributed (PEFT's own)."""
+    """Start along the principal components of each layer's inputs, ranks redistributed (PEFT's own).
+
+    Raises:
+        ModelError: the narrowest layer has fewer inputs than directions are looked for.
+    """
     from peft import EvaConfig, initialize_lora_eva_weights
 
     rho = EvaConfig().rho

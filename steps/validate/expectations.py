@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from steps.validate.measure import COUNTS, POSITION, TEXTS
+from steps.validate.columns import COUNTS, POSITION, TEXTS
 
 if TYPE_CHECKING:
     import pandas as pd

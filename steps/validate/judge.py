@@ -11,8 +11,9 @@ import pyarrow as pa
 from datasets import Dataset
 
 from steps.progress import Progress
+from steps.validate.columns import POSITION
 from steps.validate.expectations import bad_positions, batch_of
-from steps.validate.measure import POSITION, measure
+from steps.validate.measure import measure
 from steps.validate.params import ValidationParameters
 from steps.validate.prompt import Prompt
 from steps.validate.quarantine import REASONS, reasons_of

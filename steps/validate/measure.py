@@ -9,25 +9,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from steps.validate.columns import POSITION, TEXTS
 from steps.validate.params import ValidationParameters
 from steps.validate.prompt import Prompt
 
 if TYPE_CHECKING:
     import pandas as pd
-
-POSITION = "position"
-"""Column with a row's place in the data set: how Great Expectations names the rows that break a rule."""
-
-TEXTS = ("row_id", "source", "location", "group", "license", "instruction", "completion")
-COUNTS = (
-    "instruction_chars",
-    "completion_chars",
-    "instruction_tokens",
-    "completion_tokens",
-    "example_tokens",
-    "test_count",
-)
-"""With ``TEXTS``, the columns that a user's rules may name."""
 
 FENCE = r"(?m)^\s*```"
 STUB = (ast.Constant, ast.Name, ast.Tuple, ast.JoinedStr)

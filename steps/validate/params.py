@@ -1,12 +1,13 @@
 """Parameters of the data rules."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from steps.parameters import Parameters
 
-Action = Literal["error", "quarantine", "warn", "off"]
+YAML_READS_OFF_AS_FALSE = BeforeValidator(lambda value: "off" if value is False else value)
+Action = Annotated[Literal["error", "quarantine", "warn", "off"], YAML_READS_OFF_AS_FALSE]
 
 CONTROL_TOKENS = (
     "</s>",
@@ -32,11 +33,6 @@ class Rule(Parameters):
     max_share: float = Field(
         default=0.0, ge=0, le=1, description="error only: share of the rows that may break the rule"
     )
-
-    @field_validator("action", mode="before")
-    @classmethod
-    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
-        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _share_is_of_an_error(self) -> Self:
@@ -89,13 +85,10 @@ class AllowedLicenses(RowRule):
 class ShareWithTests(Parameters):
     """How many of the kept rows carry tests."""
 
-    action: Literal["error", "warn", "off"] = Field(default="warn", description="what happens where the share is lower")
+    action: Annotated[Literal["error", "warn", "off"], YAML_READS_OFF_AS_FALSE] = Field(
+        default="warn", description="what happens where the share is lower"
+    )
     min_share: float = Field(default=0.0, ge=0, le=1, description="share of the kept rows")
-
-    @field_validator("action", mode="before")
-    @classmethod
-    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
-        return "off" if value is False else value
 
 
 class UserExpectation(Rule):

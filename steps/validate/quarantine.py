@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, dataset_of
-from steps.validate.measure import POSITION
+from steps.validate.columns import POSITION
 from steps.validate.suite import JudgedRule
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     from steps.train.course import Course
     from steps.train.meter import Meter
     from steps.train.params import LoraParameters, TrainingParameters
-    from steps.train.plan.memory import predict_memory
+    from steps.train.plan.memory import GIB, predict_memory
     from steps.train.plan.params import PlanParameters
     from steps.train.plan.plan import Plan
     from steps.train.planning import job_of, planned
@@ -87,9 +87,8 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     )
     train = Dataset.from_list(list(blocks(side.micro * side.accumulate * (steps + 1))))
     device = describe_device("auto", side.attention)
-    task = Task(
-        DatasetDict(train=train, validation=train.select([])), folder / "quantized", folder / "base", training, device
-    )
+    data = DatasetDict(train=train, validation=train.select([]))
+    task = Task(data, folder / "quantized", folder / "base", training, device)
     if side.memory:
         plan = planned(task, PlanParameters(memory_gib=side.memory)).plans[0]
     else:
@@ -99,11 +98,10 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     course = Course()
     trainer = build_trainer(task, plan, Recorder(course, Meter(course, device.kind == "cuda"), nowhere), "/tmp/gpu")  # noqa: S108 - nothing is saved
     memory = predict_memory(job_of(task), plan)
-    gib = 2**30
     return trainer, {
         "plan": str(plan),
-        "predicted_gib": round(memory.allocated / gib, 2),
-        "predicted_total_gib": round(memory.total / gib, 2),
+        "predicted_gib": round(memory.allocated / GIB, 2),
+        "predicted_total_gib": round(memory.total / GIB, 2),
     }
 
 
@@ -182,12 +180,13 @@ def measure(side: Side, folder: Path, steps: int, warm_up: int) -> dict[str, Any
     import torch
     from gpu_clock import Clock  # type: ignore[import-not-found]  # beside this file
 
+    from steps.train.plan.memory import GIB
+
     start = time.monotonic()
     trainer, described = (our_trainer if side.ours else their_trainer)(side, folder, steps)
     loaded = time.monotonic() - start
     clock = Clock(warm_up, steps, profiled=bool(side.profile))
     trainer.add_callback(clock)
-    gib = 2**30
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trainer.train()
@@ -208,9 +207,9 @@ def measure(side: Side, folder: Path, steps: int, warm_up: int) -> dict[str, Any
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         result |= {
-            "peak_gib": round(torch.cuda.max_memory_allocated() / gib, 2),
-            "reserved_gib": round(torch.cuda.max_memory_reserved() / gib, 2),
-            "device_gib": round((total - free) / gib, 2),
+            "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2),
+            "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 2),
+            "device_gib": round((total - free) / GIB, 2),
         }
     if clock.kernels:
         result |= {"costliest": clock.kernels}

@@ -9,8 +9,8 @@ from zenml.cli.cli import cli
 from zenml.client import Client
 
 from materializers.directory import FILES, MANIFEST
+from materializers.registry import PRODUCTION, holder
 from steps.files import hashes
-from steps.promote.registry import PRODUCTION, holder
 from tests.end_to_end.conftest import Workplace
 
 NO_STAGE: dict[str, dict[str, Any]] = {"promotion": {"stage": "production", "gains": [{"figure": "loss", "by": 5.0}]}}

@@ -13,10 +13,10 @@ import pytest
 from zenml.models import PipelineRunResponse
 from zenml.utils import time_utils
 
+from materializers.registry import ARCHIVED, PRODUCTION, holder
 from pipelines.data import data
 from pipelines.promotion import roll_back
 from pipelines.prune import remove, unneeded
-from steps.promote.registry import ARCHIVED, PRODUCTION, holder
 from steps.quantize.device import Hardware
 from steps.train import planning
 from tests.end_to_end.conftest import ROOT, Workplace, ran

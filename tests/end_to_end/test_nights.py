@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from zenml.models import PipelineRunResponse
 
+from materializers.registry import ARCHIVED, PRODUCTION, holder
 from pipelines.schedule import night, run, store
 from pipelines.schedule.plan import Schedule
-from steps.promote.registry import ARCHIVED, PRODUCTION, holder
 from tests.end_to_end.conftest import ROOT, Workplace
 from tests.tiny import row, write_rows
 

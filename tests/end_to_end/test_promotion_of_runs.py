@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
+from materializers.registry import ARCHIVED, PRODUCTION, holder
 from pipelines.cli import main
-from steps.promote.registry import ARCHIVED, PRODUCTION, holder
 from steps.promote.report import PromotionDecision
 from tests.end_to_end.conftest import Workplace, ran
 

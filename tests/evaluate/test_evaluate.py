@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from peft import PeftModel
 
 from steps.errors import DataError
+from steps.evaluate.answer import Answer
 from steps.evaluate.evaluate import evaluate_adapter
-from steps.evaluate.generate import Answer, generate_answers
+from steps.evaluate.generate import generate_answers
 from steps.evaluate.grade import grade
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters, SandboxParameters

@@ -7,9 +7,9 @@ from datasets import Dataset
 from pydantic import ValidationError
 
 from pipelines.compare import Evaluated, compared, draw
+from steps.evaluate.answer import Answer, answer_of, repetition
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.execute import limits_here, passed_samples
-from steps.evaluate.generate import Answer, answer_of, repetition
 from steps.evaluate.grade import grade
 from steps.evaluate.kept import KeptAnswers
 from steps.evaluate.params import EvaluationParameters, SamplingParameters, SandboxParameters

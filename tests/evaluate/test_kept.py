@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from steps.errors import DeviceError
+from steps.evaluate.answer import Answer
+from steps.evaluate.answer_file import AnswerFile, forget_oldest
 from steps.evaluate.evaluate import evaluate_adapter
-from steps.evaluate.generate import Answer
-from steps.evaluate.kept import AnswerFile, KeptAnswers, forget_oldest, kept_answers
+from steps.evaluate.kept import KeptAnswers, kept_answers
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.evaluate.sampling import Draw

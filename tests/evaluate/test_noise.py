@@ -8,11 +8,12 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask, ask_again, other_batch_size
 from steps.evaluate.compare import noise_floor
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.grade import grade
-from steps.evaluate.kept import AnswerFile, KeptAnswers
+from steps.evaluate.kept import KeptAnswers
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized

@@ -8,9 +8,9 @@ import pytest
 from zenml.client import Client
 from zenml.models import ModelVersionResponse
 
+from materializers.registry import PRODUCTION, holder, promote
 from pipelines.promotion import promote_by_hand, roll_back
 from steps.errors import ModelError
-from steps.promote.registry import PRODUCTION, holder, promote
 
 PAIRS = 3
 

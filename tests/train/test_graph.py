@@ -8,9 +8,8 @@ from typing import Any, cast
 import pytest
 import torch
 from peft import PeftModel
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
-from steps.tokenizer import IGNORED
 from steps.train.graph.batch import StaticBatch
 from steps.train.graph.capture import CapturedStep, Part, obstacle
 from steps.train.graph.training import CapturedTraining
@@ -18,25 +17,7 @@ from steps.train.kernels.fuse import Fusion, fuse
 from steps.train.kernels.seeds import Seeds
 from tests.tiny_peft import PLAIN, PLANS, float32_trainer, tiny_peft
 from tests.tiny_run import TinyRun
-
-BLOCK = 32
-LENGTHS = [[9, 12], [20], [5, 6, 7]]
-TRAINED = sum(length - 1 for lengths in LENGTHS for length in lengths)  # nothing predicts a sequence's first token
-
-
-def packed(lengths: list[list[int]] = LENGTHS, seed: int = 0) -> dict[str, Any]:
-    """Blocks as TRL's collator makes one row of them."""
-    generator = torch.Generator().manual_seed(seed)
-    examples = []
-    for block in lengths:
-        ids = torch.randint(4, 400, (sum(block),), generator=generator).tolist()
-        examples.append({"input_ids": ids, "labels": list(ids), "seq_lengths": block})
-    batch: dict[str, Any] = DataCollatorForLanguageModeling(pad_token_id=3, padding_free=True)(examples)
-    return batch
-
-
-def static(tokens: int = 96, sequences: int = 16) -> StaticBatch:
-    return StaticBatch(tokens, BLOCK, sequences, torch.device("cpu"))
+from tests.train.packed import BLOCK, TRAINED, packed
 
 
 def ordinary(model: PeftModel, batch: dict[str, Any], items: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -54,58 +35,6 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
 
 def captured(model: PeftModel, fusion: Fusion, part: Part = "nothing") -> CapturedStep:
     return CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
-
-
-class TestStaticBatch:
-    def test_the_bounds_are_those_of_the_collator_and_then_fill_up(self) -> None:
-        batch, inputs = static(), packed()
-        batch.load(inputs, TRAINED)
-        known = inputs["cu_seq_lens_q"]
-        assert torch.equal(batch.bounds[: known.numel()], known)
-        rest = batch.bounds[known.numel() - 1 :].tolist()
-        assert rest == [59, 91, *[96] * 9]
-        assert int(batch.bounds.diff().max()) <= BLOCK
-        assert batch.bounds.dtype == torch.int32
-
-    def test_positions_start_anew_with_each_sequence(self) -> None:
-        batch = static()
-        batch.load(packed(), TRAINED)
-        starts = (batch.position_ids[0] == 0).nonzero().flatten().tolist()
-        assert starts == sorted(set(batch.bounds[:-1].tolist()) - {96})
-
-    def test_nothing_is_left_of_the_batch_before(self) -> None:
-        used, fresh = static(), static()
-        used.load(packed([[32], [32], [32]], seed=1), 93)
-        for batch in (used, fresh):
-            batch.load(packed(), TRAINED)
-        for name in ("input_ids", "position_ids", "targets", "bounds", "items"):
-            assert torch.equal(getattr(used, name), getattr(fresh, name)), name
-
-    def test_targets_are_the_labels_one_place_to_the_left(self) -> None:
-        batch, inputs = static(), packed()
-        batch.load(inputs, torch.tensor(TRAINED))
-        assert torch.equal(batch.targets[:58], inputs["labels"][0, 1:])
-        assert set(batch.targets[58:].tolist()) == {IGNORED}
-        assert int((batch.targets != IGNORED).sum()) == TRAINED == int(batch.items)
-
-    @pytest.mark.parametrize(
-        ("lengths", "why"),
-        [
-            ([[32], [32], [32], [1]], "97"),
-            ([[33]], "a sequence of 33 tokens"),
-            ([[2] * 16, [2]], "17 sequences and 2"),
-            ([[2] * 15], "15 sequences and 3"),
-            (LENGTHS, None),
-            ([[32], [32], [32]], None),
-        ],
-    )
-    def test_what_does_not_fit_is_refused(self, lengths: list[list[int]], why: str | None) -> None:
-        found = static().misfit(packed(lengths))
-        assert found is None if why is None else why in str(found)
-
-    def test_a_batch_with_a_mask_is_refused(self) -> None:
-        inputs = packed()
-        assert static().misfit({"input_ids": inputs["input_ids"], "attention_mask": inputs["labels"]})
 
 
 @pytest.mark.parametrize("plan", list(PLANS))

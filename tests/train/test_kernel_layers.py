@@ -10,8 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig
 
-from steps.train.kernels import elementwise
 from steps.train.kernels.fuse import fuse
+from steps.train.kernels.memory import aligned_rows
 from steps.train.kernels.recognise import is_norm_first
 from tests.tiny_peft import PLAIN, PLANS, decoder, differ, first_layer, step, tiny_peft, tokens
 
@@ -177,7 +177,7 @@ def test_layers_of_another_order_are_recognised_as_such() -> None:
 def test_rows_begin_at_multiples_of_16_bytes() -> None:
     """Else a matrix product takes an old and slow kernel."""
     for width in (8, 12, 4096 + 3):
-        memory = elementwise.rows(5, width, torch.empty(0, dtype=torch.bfloat16))
+        memory = aligned_rows(5, width, torch.empty(0, dtype=torch.bfloat16))
         assert memory.shape == (5, width)
         assert memory.stride(0) * 2 % 16 == 0
 

@@ -18,7 +18,7 @@ from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
-from tests.train.test_graph import packed
+from tests.train.packed import packed
 
 
 def train(run: TinyRun, folder: Path, parameters: PlanParameters | None = None) -> TrainingReport:

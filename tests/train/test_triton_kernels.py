@@ -21,7 +21,14 @@ from pathlib import Path
 
 import bitsandbytes.functional as bnb
 
-from steps.train.kernels import attention, elementwise, triton_attention, triton_kernels, triton_norms
+from steps.train.kernels import (
+    attention,
+    elementwise,
+    triton_attention,
+    triton_attention_backward,
+    triton_kernels,
+    triton_norms,
+)
 from steps.train.kernels.fuse import fuse
 from tests.tiny_peft import PLANS, step, tiny_peft
 
@@ -68,8 +75,8 @@ class TestTwins:
         near(out.float(), expected)
         near(sums, expected_sums)
         saved = (q, k, v, *tables, positions, out, sums)
-        found = triton_attention.backward(slope, saved, width, 512)
-        again = triton_attention.backward(slope, saved, width, 512)
+        found = triton_attention_backward.backward(slope, saved, width, 512)
+        again = triton_attention_backward.backward(slope, saved, width, 512)
         for one, other, twin in zip(
             found, again, attention.backward(slope.float(), (*wide, positions), width, 512), strict=True
         ):
@@ -203,7 +210,8 @@ def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, pla
     """Needs flash attention as well; loss and gradients over three micro-batches, with dropout."""
     pytest.importorskip("flash_attn")
     from steps.train.graph.capture import CapturedStep, Part
-    from tests.train.test_graph import gradients, packed
+    from tests.train.packed import packed
+    from tests.train.test_graph import gradients
 
     found = []
     parts: tuple[Part, Part] = ("nothing", "all")

@@ -78,7 +78,12 @@ class Peer:
         self.printed: Callable[[], str] = lambda: ""
 
     def send(self, message: dict[str, Any]) -> None:
-        """One message."""
+        """Send one message.
+
+        Raises:
+            ValueError: it is too large.
+            AnswerGone: nobody listens any more.
+        """
         data = json.dumps(message).encode() + b"\n"
         if len(data) > FRAME_BYTES:
             raise ValueError(f"a value takes more than {FRAME_BYTES:,} bytes")

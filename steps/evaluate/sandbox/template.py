@@ -28,6 +28,9 @@ def template() -> Iterator[Start]:
     """A template, and the function that makes it fork; several threads may call that.
 
     Hashes are the same in every run, so that a test which depends on the order of a set always says the same.
+
+    Raises:
+        DeviceError: by the function: the template has ended.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-P", "-s", "-S", "-c", CODE]  # as in -I, but for the one variable below

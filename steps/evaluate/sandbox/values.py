@@ -94,6 +94,7 @@ class Remote:
         self._ask("setattr", self, name, value)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call what it stands for, where that is."""
         return self._ask("call", self, *arguments, **named)
 
     def __bool__(self) -> bool:

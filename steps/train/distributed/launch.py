@@ -25,7 +25,7 @@ from steps.errors import ConfigError, DeviceError, PipelineError, TrainingError
 from steps.fingerprint import ROOT
 from steps.train.distributed.machine import Machine
 from steps.train.distributed.task import METRICS, REPORT, Failure, SharedTask, failures, write_blocks
-from steps.train.distributed.worker import ATTEMPT, PARENT
+from steps.train.distributed.variables import ATTEMPT, PARENT
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.tracking import OnMetrics

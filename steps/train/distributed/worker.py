@@ -12,15 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steps.train.distributed.variables import ATTEMPT, PARENT
+
 if TYPE_CHECKING:
     from steps.train.distributed.ranks import Ranks
     from steps.train.distributed.task import LeftPlan
-
-PARENT = "QLORA_PARENT"
-"""Process whose end is this one's too."""
-
-ATTEMPT = "QLORA_ATTEMPT"
-"""Which start of the processes this is."""
 
 PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
 

@@ -50,9 +50,9 @@ def backward(
     """Gradients of ``q``, ``k`` and ``v``; ``saved``: the tensors that ``forward`` took and gave, in its order."""
     q, k, v, cos, sin, positions = saved[:6]
     if elementwise.triton_runs(q):
-        from steps.train.kernels import triton_attention
+        from steps.train.kernels import triton_attention_backward
 
-        return triton_attention.backward(by_out, saved, width, longest)
+        return triton_attention_backward.backward(by_out, saved, width, longest)
     with torch.enable_grad():
         q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
         scores, values = _scores(q, k, v, cos, sin, positions, width)

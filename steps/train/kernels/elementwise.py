@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from steps.train.kernels.seeds import Seed
+from steps.train.kernels.memory import aligned_rows
+from steps.train.kernels.seeds import DRAWS, Seed
 
 _FIBONACCI = -1640531535  # 0x9E3779B1, the odd number nearest to 2^32 / golden ratio
 _MIX = (-2048144789, -1028477387)  # 0x85EBCA6B and 0xC2B2AE35, the finaliser of MurmurHash3
-DRAWS = 1 << 24
-"""Number of values that a dropout draw can take."""
 _TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -71,12 +70,6 @@ def add_dropped(total: torch.Tensor, gradient: torch.Tensor, probability: float,
     total += gradient * kept(gradient.shape, probability, seed, gradient.device) * (1 / (1 - probability))
 
 
-def rows(tokens: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """Unset memory [tokens, width] whose rows begin at multiples of 16 bytes, as fast matrix products want it."""
-    step = 16 // like.element_size()
-    return like.new_empty(tokens, -(-width // step) * step)[:, :width]
-
-
 def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
     """silu(gate) * up for gate and up side by side: [tokens, 2 * width] -> [tokens, width + margin], margin unset."""
     if triton_runs(gate_up):
@@ -84,7 +77,7 @@ def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
 
         return triton_kernels.swiglu(gate_up, margin)
     gate, up = gate_up.chunk(2, dim=1)
-    result = rows(gate.shape[0], gate.shape[1] + margin, gate)
+    result = aligned_rows(gate.shape[0], gate.shape[1] + margin, gate)
     torch.mul(torch.nn.functional.silu(gate), up, out=result[:, : gate.shape[1]])
     return result
 
@@ -99,7 +92,7 @@ def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) 
     sigmoid = torch.sigmoid(gate.float())
     silu = (gate * sigmoid).to(gate.dtype)
     by_gate = gradient.float() * up * sigmoid * (1 + gate * (1 - sigmoid))
-    both = rows(gate.shape[0], gate_up.shape[1] + margin, gate)
+    both = aligned_rows(gate.shape[0], gate_up.shape[1] + margin, gate)
     torch.cat([by_gate.to(gate.dtype), gradient * silu], dim=1, out=both[:, : gate_up.shape[1]])
     return both, silu * up
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from steps.train.kernels import elementwise
+from steps.train.kernels.memory import aligned_rows
 
 CHUNK = 4096
 """Tokens whose logits are held at a time."""
@@ -23,7 +24,7 @@ class FrozenHeadLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         """``hidden`` [tokens, width], ``weight`` [words, width] of one type; the logits are rounded to it."""
         tokens, words = hidden.shape[0], weight.shape[0]
-        logits = elementwise.rows(min(tokens, CHUNK), words, hidden)
+        logits = aligned_rows(min(tokens, CHUNK), words, hidden)
         gradient = torch.empty_like(hidden)
         losses = []
         for rows, target, out in zip(*(torch.split(each, CHUNK) for each in (hidden, targets, gradient)), strict=True):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from steps.train.kernels import elementwise
+from steps.train.kernels.memory import aligned_rows
 from steps.train.kernels.seeds import Drawn
 from steps.train.kernels.weights import FrozenWeights
 
@@ -41,7 +42,7 @@ class Origin:
     def remake(self, margin: int) -> torch.Tensor:
         """The input again, by the same kernel, with an unset margin: [tokens, width + margin]."""
         width = self.source.shape[-1]
-        result = elementwise.rows(self.source.numel() // width, width + margin, self.source)
+        result = aligned_rows(self.source.numel() // width, width + margin, self.source)
         elementwise.rms_norm(self.source, self.weight, self.epsilon, out=result[:, :width])
         return result
 

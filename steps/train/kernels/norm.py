@@ -10,6 +10,7 @@ import torch
 
 from steps.train.kernels import elementwise
 from steps.train.kernels.lora_linear import NOTHING, Known, Origin
+from steps.train.kernels.memory import aligned_rows
 from steps.train.kernels.weights import Scratch
 
 
@@ -77,7 +78,7 @@ class AddNorm(torch.autograd.Function):
             return by_total, by_total if ctx.sum else None, None, None
         total, weight = ctx.saved_tensors
         width = total.shape[-1]
-        room = elementwise.rows(total.numel() // width, width + ctx.margin, total)
+        room = aligned_rows(total.numel() // width, width + ctx.margin, total)
         out = room[:, :width]
         elementwise.add_norm_backward(by_total, by_normed, total, weight, ctx.epsilon, out)
         gradient = out.view(total.shape)
@@ -104,7 +105,7 @@ class NormSite:
         if residual.dtype != weight.dtype:  # the result's type is then the wider one's
             return residual, Normed(self.module, self.module(residual), NOTHING)
         width = residual.shape[-1]
-        room = elementwise.rows(residual.numel() // width, width + self.margin, residual)
+        room = aligned_rows(residual.numel() // width, width + self.margin, residual)
         scales = room.new_empty((room.shape[0], 1), dtype=torch.float32) if self.remake else None
         call = NormCall(epsilon, room, scales, self.gradient_margin, self.scratch)
         total, output = AddNorm.apply(residual, delta, weight, call)  # type: ignore[no-untyped-call]  # torch's

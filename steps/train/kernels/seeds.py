@@ -8,6 +8,9 @@ import torch
 SEEDS = 1 << 31
 """Number of values that a seed can take."""
 
+DRAWS = 1 << 24
+"""Number of values that a dropout draw can take."""
+
 Seed = int | torch.Tensor
 """A number, or one int32 on the device."""
 Drawn = tuple[Seed, ...]

@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from steps.train.kernels import elementwise
-from steps.train.kernels.seeds import Seed
+from steps.train.kernels.memory import aligned_rows
+from steps.train.kernels.seeds import DRAWS, Seed
 
 QUANTISED_ROWS = 32
 """Quantisation blocks that one program dequantises."""
@@ -96,7 +96,7 @@ def _dropout(x, out, width, stride, seed, threshold, scale, ADD: tl.constexpr, R
 def _run_dropout(x: torch.Tensor, out: torch.Tensor, probability: float, seed: Seed, add: bool) -> None:
     """Rows of ``x`` may have a stride; ``out`` is contiguous."""
     rows, width = x.shape
-    threshold = round(probability * elementwise.DRAWS)
+    threshold = round(probability * DRAWS)
     scale = 1 / (1 - probability)
     read = isinstance(seed, torch.Tensor)
     _dropout[(rows, triton.cdiv(width, WIDE))](
@@ -131,7 +131,7 @@ def _swiglu(gate_up, out, width, stride, BLOCK: tl.constexpr):
 def swiglu(gate_up: torch.Tensor, margin: int) -> torch.Tensor:
     """See elementwise.swiglu."""
     tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out = elementwise.rows(tokens, width + margin, gate_up)
+    out = aligned_rows(tokens, width + margin, gate_up)
     _swiglu[(tokens, triton.cdiv(width, WIDE))](gate_up, out, width, out.stride(0), BLOCK=WIDE)
     return out
 
@@ -156,7 +156,7 @@ def _swiglu_backward(gradient, gate_up, by_gate_up, out, width, stride, BLOCK: t
 def swiglu_backward(gradient: torch.Tensor, gate_up: torch.Tensor, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
     """See elementwise.swiglu_backward."""
     tokens, width = gradient.shape
-    by_gate_up, out = elementwise.rows(tokens, 2 * width + margin, gate_up), torch.empty_like(gradient)
+    by_gate_up, out = aligned_rows(tokens, 2 * width + margin, gate_up), torch.empty_like(gradient)
     _swiglu_backward[(tokens, triton.cdiv(width, WIDE))](
         gradient, gate_up, by_gate_up, out, width, by_gate_up.stride(0), BLOCK=WIDE
     )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from steps.train.kernels import elementwise
+from steps.train.kernels.memory import aligned_rows
 from steps.train.kernels.seeds import Seeds
 
 
@@ -95,7 +96,7 @@ class FrozenWeights:
         """Zeros for the weights and their margin."""
         height, width = self.extended_shape
         like = torch.empty(0, dtype=self.dtype, device=self.device)
-        return elementwise.rows(height, width, like).zero_()
+        return aligned_rows(height, width, like).zero_()
 
     def extended(self) -> torch.Tensor:
         """The weights with their margin; valid until another group of the same kind asks for its own."""

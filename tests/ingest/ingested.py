@@ -1,0 +1,23 @@
+"""Ingestion of sources that a test writes."""
+
+import json
+from pathlib import Path
+
+from datasets import Dataset
+
+from steps.ingest.ingest import ingest_sources
+from steps.ingest.report import IngestReport
+from steps.resolve.data import lock_data
+from steps.resolve.params import DataParameters
+
+GOOD = {"instruction": "Add", "output": "a + b"}
+
+
+def ingested(*sources: dict[str, object], max_bad_share: float = 0.0) -> tuple[Dataset, Dataset, IngestReport]:
+    data = DataParameters.model_validate({"sources": sources, "max_bad_share": max_bad_share})
+    return ingest_sources(data, lock_data(data))
+
+
+def jsonl(path: Path, *rows: object) -> str:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return str(path)
