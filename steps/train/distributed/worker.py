@@ -33,6 +33,8 @@ def main() -> None:
         ranks = join()
         train(folder, ranks)
         leave()
+        sys.stdout.flush()
+        os._exit(0)  # gloo's threads, when they are taken down, now and then abort a process that has done its work
     except BaseException as error:
         from steps.train.distributed.task import failure_of
 
@@ -75,10 +77,10 @@ def join() -> "Ranks":
 
 
 def leave() -> None:
-    """Part from the others."""
+    """Wait until all are done: the first process has written, and no other misses what it keeps for all."""
     import torch.distributed as dist
 
-    dist.destroy_process_group()
+    dist.barrier()
 
 
 def _left(error: BaseException) -> "LeftPlan | None":
