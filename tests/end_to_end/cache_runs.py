@@ -29,6 +29,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "noise_rows": 0,
         "sandbox": {"execute": "never"},
     },
+    "merging": {"max_prompts": 1, "max_new_tokens": 2},
 }
 CODE = {"pipelines", "steps", "materializers"}
 ROWS_OF_DATA = 80
