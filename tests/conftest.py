@@ -1,6 +1,7 @@
 """What all tests of a worker share: one ZenML store; whatever store the developer has is left alone."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -25,6 +26,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # ZenML takes the folder of the main mo
     set_custom_source_root(str(Path(__file__).parents[1]))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imported_for_good() -> None:
+    """Let no garbage collection go through what is imported by now: each training asks for one, and so do others."""
+    gc.freeze()
+
+
 @pytest.fixture
 def config_file(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a text as a configuration file and gives its path."""
@@ -42,4 +49,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> "TinyRun":
     """A tiny Llama in 4 bits with its blocks, tokenizer and trained adapter; shared, so never changed."""
     from tests.tiny_run import make_tiny_run
 
-    return make_tiny_run(tmp_path_factory.mktemp("tiny"))
+    run = make_tiny_run(tmp_path_factory.mktemp("tiny"))
+    gc.freeze()
+    return run

@@ -38,12 +38,13 @@ NEEDED: dict[str, dict[str, float]] = {
 
 
 def train(run: TinyRun, output: Path, **changes: Any) -> TrainingReport:
-    """Two steps unless ``changes`` say otherwise."""
+    """Two steps unless ``changes`` say otherwise, evaluated on one block."""
     output.mkdir(parents=True)
     values = {"lora": LORA, "max_steps": 2, "batch_size": 2, "gradient_accumulation": 1, "warmup_ratio": 0}
     values |= {"schedule": "constant", "early_stopping": None, "evaluate_every": 1, "learning_rate": 5e-3}
     training = TrainingParameters.model_validate({**values, **changes})
-    return train_adapter(run.blocks, run.model, run.tokenizer, training, output)
+    blocks = DatasetDict(train=run.blocks["train"], validation=run.blocks["validation"].select([0]))
+    return train_adapter(blocks, run.model, run.tokenizer, training, output)
 
 
 def rates(report: TrainingReport) -> list[float]:
