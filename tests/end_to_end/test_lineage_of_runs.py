@@ -107,10 +107,15 @@ def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Workplace:
 def test_prune_removes_what_no_kept_version_needs(
     first_run: PipelineRunResponse, prunable: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept_back = {"gains": [{"figure": "loss", "by": 5.0}]}
-    old = prunable.run(training={"seed": 31}, promotion=kept_back)
-    staged = prunable.run(training={"seed": 32})
-    new = prunable.run(training={"seed": 33}, promotion=kept_back)
+    few = {"max_prompts": 1, "max_new_tokens": 2, "sandbox": {"execute": "never"}}
+
+    def run(seed: int, **changes: dict[str, object]) -> PipelineRunResponse:
+        return prunable.run(training={"seed": seed, "max_steps": 4}, evaluation=few, **changes)
+
+    kept_back: dict[str, object] = {"gains": [{"figure": "loss", "by": 5.0}]}
+    old = run(31, promotion=kept_back)
+    staged = run(32)
+    new = run(33, promotion=kept_back)
     assert ran(staged) == {"resolve", "train", "evaluate", "merge", "promote"}
 
     refused = qlora("prune", "--keep", "1", "--model", "prunable", input="n\n")
@@ -133,14 +138,14 @@ def test_prune_removes_what_no_kept_version_needs(
     assert not merged.exists()
     assert unneeded(1, "prunable") == []
     assert before - on_disk(adapter.parents[4]) == freed > 0
-    for run in (first_run, staged, new):
-        assert qlora("lineage", run.name).exit_code == 0
-        assert folder_of(run, "train", "adapter").is_dir()
+    for one in (first_run, staged, new):
+        assert qlora("lineage", one.name).exit_code == 0
+        assert folder_of(one, "train", "adapter").is_dir()
     assert folder_of(old, "evaluate", "evaluation_report").is_dir(), "reports stay"
     assert Client().get_model_version("prunable", 1).get_artifact("merged_model") is None
 
-    assert ran(prunable.run(training={"seed": 33}, promotion=kept_back)) == {"resolve"}
-    again = prunable.run(training={"seed": 31}, promotion=kept_back)
+    assert ran(run(33, promotion=kept_back)) == {"resolve"}
+    again = run(31, promotion=kept_back)
     assert {"train", "merge"} <= ran(again), "nothing comes from the cache whose files are gone"
     assert "quantize" not in ran(again), "what other versions need is still there"
 

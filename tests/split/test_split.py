@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from steps.errors import DataError
 from steps.resolve.locks import DataLock
 from steps.rows import ROW_FEATURES, row_id_of, table_of
-from steps.split.assign import SIDES, bounds_of, unit_hash
+from steps.split.assign import SIDES, Bounds, bounds_of, unit_hash
 from steps.split.params import ContaminationParameters, SplitParameters
 from steps.split.report import SplitReport
 from steps.split.split import split_rows
@@ -182,6 +182,21 @@ def test_a_count_is_reached_and_passed_by_less_than_a_group(validation: float, t
             assert 0 < len(divided[side]) < 120
     assert report.sides[0].asked is None
     assert "the rest" in report.html()
+
+
+@pytest.mark.parametrize(("validation", "test"), [(20, 30), (0.1, 30), (20, 0.1), (1, 0), (0, 1)])
+def test_counts_are_reached_whatever_the_order_of_the_groups(validation: float, test: float) -> None:
+    splits = SplitParameters(validation=validation, test=test)
+    groups = [(unit_hash(0, str(group)), 2) for group in range(300)]
+    bounds = bounds_of(splits, groups)
+    assert bounds == bounds_of(splits, sorted(groups))
+    found = [bounds.side_of(place) for place, _ in groups for _ in range(2)]
+    for side, asked in (("validation", validation), ("test", test)):
+        assert asked < 1 or asked <= found.count(side) < asked + 2  # type: ignore[call-overload]  # sides are texts
+
+
+def test_a_side_begins_at_its_bound() -> None:
+    assert [Bounds(0.25, 0.5).side_of(place) for place in (0, 0.25, 0.5)] == ["test", "validation", "train"]
 
 
 @settings(max_examples=200, deadline=None)
