@@ -143,6 +143,7 @@ def test_arguments_reach_the_schedule(
                 schedule_arguments=arguments,
                 warmup_ratio=0.25,
                 max_steps=8,
+                evaluate_every=8,
             )
         )
         for number, arguments in enumerate((one, other))
