@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.tiny_run import TinyRun
@@ -24,6 +25,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # ZenML takes the folder of the main mo
     from zenml.utils.source_utils import set_custom_source_root
 
     set_custom_source_root(str(Path(__file__).parents[1]))
+
+settings.register_profile("any machine", deadline=None)  # 200 ms an example is a promise that a busy one breaks
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -95,7 +95,7 @@ def test_the_assignment_never_changes_between_versions_of_this_project() -> None
     assert unit_hash(42, "toolz.itertoolz.first") == 0.7941890031938255
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     old=st.sets(st.integers(0, 400), min_size=30),
     new=st.sets(st.integers(0, 400)),
@@ -200,7 +200,7 @@ def test_a_side_begins_at_its_bound() -> None:
     assert [Bounds(0.25, 0.5).side_of(place) for place in (0, 0.25, 0.5)] == ["test", "validation", "train"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     old=st.dictionaries(st.integers(0, 99), st.integers(1, 5), min_size=1),
     new=st.dictionaries(st.integers(0, 99), st.integers(1, 5)),
@@ -237,7 +237,7 @@ def distinct_body(kind: int) -> str:
     return "".join(f"v{kind}_{i} = {i}\n" for i in range(40))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bodies=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2), st.booleans()), min_size=12, max_size=60),
     cut=st.integers(1, 60),

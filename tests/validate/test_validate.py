@@ -158,7 +158,7 @@ text = st.sampled_from(samples) | st.text(max_size=30)
 action = st.sampled_from(["quarantine", "warn", "off", {"action": "error", "max_share": 1.0}])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(text, text), max_size=12),
     st.fixed_dictionaries({}, optional=dict.fromkeys(ROW_RULES, action)),
