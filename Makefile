@@ -64,7 +64,7 @@ image-cpu:  ## build the one for a CPU
 	@$(MAKE) --no-print-directory image IMAGE=$(IMAGE)-cpu IMAGE_ARGS="$(CPU_IMAGE) $(IMAGE_ARGS)"
 
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
-	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
+	@$(RUN) python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 cache-table: install  ## the rows of docs/cache.md that make test leaves out, and other slow tests: some minutes
 	@$(RUN) python -m pytest -m slow tests/end_to_end

@@ -1,6 +1,7 @@
 """What all tests of a worker share: one ZenML store; whatever store the developer has is left alone."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.tiny_run import TinyRun
@@ -23,6 +25,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # ZenML takes the folder of the main mo
     from zenml.utils.source_utils import set_custom_source_root
 
     set_custom_source_root(str(Path(__file__).parents[1]))
+
+settings.register_profile("any machine", deadline=None)  # 200 ms an example is a promise that a busy one breaks
+settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported_for_good() -> None:
+    """Let no garbage collection go through what is imported by now: each training asks for one, and so do others."""
+    gc.freeze()
 
 
 @pytest.fixture
@@ -42,4 +53,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> "TinyRun":
     """A tiny Llama in 4 bits with its blocks, tokenizer and trained adapter; shared, so never changed."""
     from tests.tiny_run import make_tiny_run
 
-    return make_tiny_run(tmp_path_factory.mktemp("tiny"))
+    run = make_tiny_run(tmp_path_factory.mktemp("tiny"))
+    gc.freeze()
+    return run

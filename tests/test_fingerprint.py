@@ -11,6 +11,13 @@ import pytest
 from steps import fingerprint as module
 from steps.fingerprint import fingerprint
 
+IMPORTS = """import steps.room.plain
+from library import far
+from materializers.far import VALUE
+from pipelines import far
+from steps.room import deep, page, progress, record
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -19,10 +26,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     room.mkdir(parents=True)
     (room / "__init__.py").write_text("")
     (room / "step.py").write_text("def run():\n    from steps.room.work import work\n    return work()\n")
-    (room / "work.py").write_text("from steps.room import deep, page\n\ndef work():\n    return deep.VALUE\n")
+    (room / "work.py").write_text(f"{IMPORTS}\ndef work():\n    return deep.VALUE\n")
     (room / "deep.py").write_text('"""Words."""\nVALUE = 1  # a comment\n')
-    (room / "page.py").write_text("COLOUR = 1\n")
-    (room / "other.py").write_text("OTHER = 1\n")
+    for name in ("page", "progress", "record", "other", "plain"):
+        (room / f"{name}.py").write_text("VALUE = 1\n")
+    for folder in ("library", "materializers", "pipelines"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "far.py").write_text("VALUE = 1\n")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     return room
 
@@ -31,12 +41,30 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("file", "text", "same"),
     [
         ("deep.py", '"""Words."""\nVALUE = 2\n', False),
-        ("work.py", "from steps.room import deep, page\n\ndef work():\n    return deep.VALUE + 0\n", False),
+        ("plain.py", "VALUE = 2\n", False),
+        ("work.py", f"{IMPORTS}\ndef work():\n    return deep.VALUE + 0\n", False),
+        ("../../materializers/far.py", "VALUE = 2\n", False),
+        ("../../pipelines/far.py", "VALUE = 2\n", False),
+        ("../../library/far.py", "VALUE = 2\n", True),
         ("deep.py", '"""Other words."""\nVALUE = 1  # another comment\n', True),
-        ("page.py", "COLOUR = 2\n", True),
-        ("other.py", "OTHER = 2\n", True),
+        ("page.py", "VALUE = 2\n", True),
+        ("progress.py", "VALUE = 2\n", True),
+        ("record.py", "VALUE = 2\n", True),
+        ("other.py", "VALUE = 2\n", True),
     ],
-    ids=["imported value", "function body", "comment and docstring", "presentation", "module that it does not import"],
+    ids=[
+        "imported value",
+        "import without from",
+        "function body",
+        "materializers",
+        "pipelines",
+        "a library beside it, as where packages are installed",
+        "comment and docstring",
+        "page",
+        "progress",
+        "record",
+        "module that it does not import",
+    ],
 )
 def test_what_counts(project: Path, file: str, text: str, same: bool) -> None:
     before = fingerprint(str(project / "step.py"))
@@ -61,7 +89,6 @@ def test_a_description_does_not_count_but_a_default_does(project: Path) -> None:
 
 def test_what_loads_an_input_counts(project: Path) -> None:
     folder = project.parents[1] / "materializers"
-    folder.mkdir()
     for name in ("dataset", "directory"):
         (folder / f"{name}.py").write_text("VALUE = 1\n")
     step = (project / "step.py").read_text()

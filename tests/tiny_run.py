@@ -10,6 +10,7 @@ from steps.format.params import PromptParameters
 from steps.format.report import FormatReport
 from steps.ingest.ingest import ingest_sources
 from steps.ingest.report import IngestReport
+from steps.merge.params import MergeParameters
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import lock_model
@@ -22,6 +23,9 @@ from steps.train.params import TrainingParameters
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
 from tests.tiny import write_model, write_rows
+
+FEW_ANSWERS = MergeParameters(max_prompts=2, max_new_tokens=4)
+"""For merges whose test looks at something else than the comparison of models: by default most of their time."""
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,6 @@ def similarities_of(rows: Dataset, pairs: Positions) -> npt.NDArray[np.float64]:
     ``rows`` has the fields alone, as Arrow.
     """
     needed, index = np.unique(pairs, return_inverse=True)
-    if not len(needed):
-        return np.zeros(0)
     left, right = index.reshape(-1, 2).T
     table = rows[needed.tolist()]
     return np.minimum(*(_jaccard(_shingles(table[field]), left, right) for field in FIELDS))

@@ -40,6 +40,7 @@ class Workplace:
                 "evaluate_every": 4,
             },
             "evaluation": {"max_prompts": 4, "max_new_tokens": 16, "sandbox": {"accept_risk": True}},
+            "merging": {"max_prompts": 3, "max_new_tokens": 8},
         }
         for name, values in changes.items():
             parameters[name] = {**parameters.get(name, {}), **values}

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -90,27 +91,31 @@ def test_the_history_of_runs(first_run: PipelineRunResponse) -> None:
     assert qlora("runs", "--model", "nobody").exit_code == 1
 
 
+class Prunable(Workplace):
+    """Short runs of a model of its own, in the store that all tests share."""
+
+    def config(self, **changes: dict[str, Any]) -> Path:
+        path = super().config(**changes)
+        path.write_text(path.read_text().replace("name: tiny", "name: prunable"))
+        return path
+
+    def trained(self, seed: int, **changes: dict[str, Any]) -> PipelineRunResponse:
+        few = {"max_prompts": 1, "max_new_tokens": 2, "sandbox": {"execute": "never"}}
+        return self.run(training={"seed": seed, "max_steps": 4}, evaluation=few, **changes)
+
+
 @pytest.fixture
-def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Workplace:
-    """Runs of a model of its own, in the store that all tests share."""
-    config = workplace.config
-
-    class Other(Workplace):
-        def config(self, **changes: dict[str, object]) -> Path:
-            path = config(**changes)
-            path.write_text(path.read_text().replace("name: tiny", "name: prunable"))
-            return path
-
-    return Other(workplace.folder)
+def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Prunable:
+    return Prunable(workplace.folder)
 
 
 def test_prune_removes_what_no_kept_version_needs(
-    first_run: PipelineRunResponse, prunable: Workplace, monkeypatch: pytest.MonkeyPatch
+    first_run: PipelineRunResponse, prunable: Prunable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept_back = {"gains": [{"figure": "loss", "by": 5.0}]}
-    old = prunable.run(training={"seed": 31}, promotion=kept_back)
-    staged = prunable.run(training={"seed": 32})
-    new = prunable.run(training={"seed": 33}, promotion=kept_back)
+    old = prunable.trained(31, promotion=kept_back)
+    staged = prunable.trained(32)
+    new = prunable.trained(33, promotion=kept_back)
     assert ran(staged) == {"resolve", "train", "evaluate", "merge", "promote"}
 
     refused = qlora("prune", "--keep", "1", "--model", "prunable", input="n\n")
@@ -139,8 +144,8 @@ def test_prune_removes_what_no_kept_version_needs(
     assert folder_of(old, "evaluate", "evaluation_report").is_dir(), "reports stay"
     assert Client().get_model_version("prunable", 1).get_artifact("merged_model") is None
 
-    assert ran(prunable.run(training={"seed": 33}, promotion=kept_back)) == {"resolve"}
-    again = prunable.run(training={"seed": 31}, promotion=kept_back)
+    assert ran(prunable.trained(33, promotion=kept_back)) == {"resolve"}
+    again = prunable.trained(31, promotion=kept_back)
     assert {"train", "merge"} <= ran(again), "nothing comes from the cache whose files are gone"
     assert "quantize" not in ran(again), "what other versions need is still there"
 

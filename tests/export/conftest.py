@@ -11,9 +11,8 @@ from steps.export.export import export_model
 from steps.export.params import ExportParameters
 from steps.export.report import ExportReport
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
 from steps.promote.report import PromotionDecision
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 Export = Callable[..., tuple[Path, ExportReport]]
 
@@ -24,7 +23,7 @@ def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("merged")
     test = tiny_run.examples["test"]
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
-    merge_adapter(tiny_run.lock, *folders, test, MergeParameters(), output)
+    merge_adapter(tiny_run.lock, *folders, test, FEW_ANSWERS, output)
     return output
 
 

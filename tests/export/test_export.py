@@ -32,7 +32,9 @@ def test_a_quantised_copy_loads_and_is_near(export: Export, kind: str) -> None:
 def test_no_copy_names_a_folder_of_this_machine_but_the_base_model_s(export: Export, merged: Path) -> None:
     output, _ = export(quantized="nf4", gguf="f16", max_prompts=1)
     base = json.loads((merged / "provenance.json").read_text())["base_model"]["folder"]
-    for path in output.rglob("*.json"):
+    files = list(output.rglob("*.json"))
+    assert "provenance.json" in {path.name for path in files}
+    for path in files:
         assert str(output.parent) not in path.read_text().replace(base, ""), path
 
 

@@ -40,7 +40,7 @@ def encoder(request: pytest.FixtureRequest, tokenizer_folders: dict[str, Path]) 
 
 
 @given(instruction=TEXTS, completion=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_trained_row_has_the_control_tokens_of_its_template_alone(
     encoder: Encoder, instruction: str, completion: str
 ) -> None:
@@ -55,7 +55,7 @@ def test_a_trained_row_has_the_control_tokens_of_its_template_alone(
 
 
 @given(instruction=TEXTS, completion=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_chat_is_rendered_as_it_was_trained_or_refused_as_it_was_left_out(
     encoder: Encoder, instruction: str, completion: str
 ) -> None:

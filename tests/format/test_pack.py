@@ -42,7 +42,6 @@ def taken_apart(block: dict[str, Any]) -> list[tuple[str, list[int], list[int]]]
 
 
 @given(LENGTHS)
-@settings(deadline=None)
 def test_best_fit_keeps_every_sequence_whole_and_once(lengths: list[int]) -> None:
     given_ = sequences(lengths)
     blocks = pack(given_, 40, "bfd")
@@ -52,7 +51,7 @@ def test_best_fit_keeps_every_sequence_whole_and_once(lengths: list[int]) -> Non
 
 
 @given(LENGTHS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_best_fit_packs_as_trl_does(lengths: list[int]) -> None:
     plain = sequences(lengths).select_columns(["input_ids", "labels"])
     disable_progress_bars()
@@ -63,7 +62,6 @@ def test_best_fit_packs_as_trl_does(lengths: list[int]) -> None:
 
 
 @given(LENGTHS, st.integers(1, 60))
-@settings(deadline=None)
 def test_wrapped_is_one_stream_whatever_the_window(lengths: list[int], window: int) -> None:
     given_ = sequences(lengths)
     with pytest.MonkeyPatch.context() as patch:

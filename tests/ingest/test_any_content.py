@@ -61,7 +61,7 @@ def _check(found: tuple[Dataset, Dataset, IngestReport], records: int) -> None:
     assert all(row["reasons"] and all(row["reasons"]) for row in unreadable)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(RECORD | JSON, max_size=5))
 def test_any_json_value_in_any_field_of_a_line(values: list[object]) -> None:
     content = b"".join(json.dumps(value).encode() + b"\n" for value in [GOOD, *values])
@@ -70,7 +70,7 @@ def test_any_json_value_in_any_field_of_a_line(values: list[object]) -> None:
     _check(found, len(values) + 1)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(RECORD | JSON, max_size=5))
 def test_any_json_value_in_a_list(values: list[object]) -> None:
     found = _ingest("rows.json", json.dumps([*values, GOOD]).encode())
@@ -78,7 +78,7 @@ def test_any_json_value_in_a_list(values: list[object]) -> None:
     _check(found, len(values) + 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=20) | TEXT.map(lambda text: text.encode(errors="surrogatepass")), max_size=6))
 def test_any_bytes_as_a_line(lines: list[bytes]) -> None:
     content = b"\n".join([json.dumps(GOOD).encode(), *lines])
@@ -87,7 +87,7 @@ def test_any_bytes_as_a_line(lines: list[bytes]) -> None:
     _check(found, _lines(content))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.binary(max_size=6), max_size=3).map(b",".join), max_size=5))
 def test_any_bytes_in_a_table(lines: list[bytes]) -> None:
     found = _ingest("rows.csv", b"\n".join([b"prompt,code", b"Add,a + b", *lines]))
@@ -95,7 +95,7 @@ def test_any_bytes_in_a_table(lines: list[bytes]) -> None:
         _check(found, found[2].sources[0].records)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.gz"]), st.binary())
 def test_any_bytes_as_a_file(name: str, content: bytes) -> None:
     found = _ingest(name, content)

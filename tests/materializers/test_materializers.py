@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def test_directory_is_moved_into_the_store(tmp_path: Path) -> None:
     assert isinstance(loaded, Adapter)
     assert (loaded.path / "sub" / "weights.safetensors").read_bytes() == b"weights"
     assert not made.path.exists()
+    assert re.search(r"sub/weights\.safetensors\b.*?\b7\b", (tmp_path / "a" / "page.html").read_text()), "its bytes"
     assert round_trip(DirectoryMaterializer, tmp_path / "b", adapter(tmp_path / "made"))[1] == content
 
 

@@ -10,8 +10,7 @@ from steps.evaluate.report import EvaluationReport, Figure, Sample, SetReport
 from steps.markdown import code, fenced
 from steps.merge.card import Origins, write_card
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 ANSWER = "Use this:\n```python\nreturn 1\n```\n````\n| cell |\n````\n# Not a heading"
 
@@ -56,9 +55,7 @@ def evaluation(answer: str = ANSWER) -> EvaluationReport:
 def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Origins]:
     """The tiny run's merged model, without its card, and what the card is made from."""
     folder, run = tmp_path_factory.mktemp("merged"), tiny_run
-    report = merge_adapter(
-        run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), folder
-    )
+    report = merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], FEW_ANSWERS, folder)
     learned = (run.ingested, run.formatted, run.report, evaluation(), report)
     return folder, Origins(run.lock, run.adapter, run.data, *learned)
 

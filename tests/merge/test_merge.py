@@ -17,13 +17,12 @@ from steps.errors import ModelError
 from steps.format.params import PromptParameters
 from steps.format.tokenize import Encoder
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
 from steps.merge.stream import plan_merge
 from steps.merge.verify import changed_weights
 from steps.template import template_names
 from tests.format.sequences import encoded
 from tests.real_tokenizers import LLAMA_2_CHAT
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +30,12 @@ def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("merged")
     test = tiny_run.examples["test"]
     report = merge_adapter(
-        tiny_run.lock, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), output
+        tiny_run.lock, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, test, FEW_ANSWERS, output
     )
     assert report.changed_weights == 14
     assert report.unchanged_weights == len(load_file(output / "model.safetensors")) - 14
     assert 0 < report.max_logit_difference < 0.5
-    assert report.rows == min(8, len(test))
+    assert report.rows == FEW_ANSWERS.max_prompts
     return output
 
 
@@ -96,7 +95,7 @@ def test_merged_directory_is_complete(merged: Path) -> None:
 
 
 def test_difference_above_its_bound_fails(tiny_run: TinyRun, tmp_path: Path) -> None:
-    strict = MergeParameters(max_logit_difference=1e-9)
+    strict = FEW_ANSWERS.model_copy(update={"max_logit_difference": 1e-9})
     with pytest.raises(
         ModelError, match=r"parameters\.merging\.max_logit_difference: merged and base \+ adapter differ by"
     ):
@@ -126,7 +125,7 @@ def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: P
             adapter,
             tiny_run.tokenizer,
             tiny_run.examples["test"],
-            MergeParameters(),
+            FEW_ANSWERS,
             output,
         )
 

@@ -16,8 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 pytest.importorskip("openai", reason="transformers serve needs it; it is in the extra dev")
 
@@ -30,7 +29,7 @@ def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run's merged model; it would end its answers at once, so its end token is one that it never says."""
     folder, run = tmp_path_factory.mktemp("served") / "merged", tiny_run
     folder.mkdir()
-    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), folder)
+    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], FEW_ANSWERS, folder)
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": 0}))
     return folder

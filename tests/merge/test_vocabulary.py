@@ -10,14 +10,13 @@ from transformers import AutoTokenizer
 
 from steps.errors import ModelError
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
 from steps.merge.stream import plan_merge
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 
 def merge(run: TinyRun, output: Path) -> None:
     output.mkdir()
-    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], MergeParameters(), output)
+    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], FEW_ANSWERS, output)
 
 
 def with_another_token(folder: Path, copy: Path) -> Path:

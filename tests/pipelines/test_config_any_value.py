@@ -82,7 +82,7 @@ def outcome(path: Path) -> str:
     return "\n".join(resolved_lines(config))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=st.sampled_from(PARAMETER_PLACES), value=VALUES)
 def test_any_value_of_a_parameter(folder: Path, place: list[str], value: object) -> None:
     values = valid()
@@ -92,7 +92,7 @@ def test_any_value_of_a_parameter(folder: Path, place: list[str], value: object)
     assert outcome(path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=st.sampled_from(ZENML_PLACES), value=VALUES)
 def test_any_value_of_zenmls_own_keys(folder: Path, place: list[str], value: object) -> None:
     values = valid()
@@ -102,7 +102,7 @@ def test_any_value_of_zenmls_own_keys(folder: Path, place: list[str], value: obj
     assert outcome(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(alphabet="ab:-[]{}&*!|>'\" \n\t#?%@<~0.1", max_size=40))
 def test_any_text(folder: Path, text: str) -> None:
     path = folder / "config.yaml"

@@ -97,6 +97,10 @@ def test_better_is_promoted() -> None:
     decision = decide(evaluation(), merge(), PromotionParameters())
     assert decision.promoted
     assert decision.stage == "staging"
+    assert [condition.detail for condition in decision.conditions[:2]] == [
+        "2.000 to 1.700 nats/token; 95% interval of the difference -0.400 to -0.200, needed below 0",
+        "50.0% to 60.0%, may be worse by 0.0%",
+    ]
     assert "Promoted to staging" in decision.html()
 
 
@@ -209,6 +213,12 @@ def test_what_was_not_measured_is_not_proven() -> None:
     sampled = evaluation().figures[1].model_copy(update={"name": "pass@10 (sampled)"})
     report = evaluation().model_copy(update={"figures": [*evaluation().figures, sampled]})
     assert decide(report, merge(), asked(0.05, "pass@10")).promoted
+
+
+@pytest.mark.parametrize("figure", ["loss", "perplexity", "repetition", "pass@10", "stops", "passes its tests"])
+def test_a_share_of_answers_is_quoted_in_a_sentence(figure: str) -> None:
+    title = f'"{figure}"' if figure in ("stops", "passes its tests") else figure
+    assert decide(evaluation(), merge(), asked(0.0, figure)).conditions[0].name == f"{title} better than the base"
 
 
 def test_a_figure_that_there_is_not() -> None:

@@ -13,7 +13,6 @@ from steps.errors import ModelError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
@@ -25,7 +24,7 @@ from steps.train.params import TrainingParameters
 from steps.train.train import train_adapter
 from tests.quantize.conftest import Stored
 from tests.tiny import write_tokenizer
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +76,7 @@ def test_training_and_merge(published: ModelLock, tiny_run: TinyRun, tmp_path: P
     training = TrainingParameters(max_steps=4, batch_size=2, gradient_accumulation=1, learning_rate=5e-3)
     train_adapter(tiny_run.blocks, quantized, tiny_run.tokenizer, training, adapter)
     test = tiny_run.examples["test"]
-    report = merge_adapter(published, quantized, adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
+    report = merge_adapter(published, quantized, adapter, tiny_run.tokenizer, test, FEW_ANSWERS, merged)
     few = EvaluationParameters(max_prompts=1, max_new_tokens=2, sandbox=SandboxParameters(execute="never"))
     figures = evaluate_adapter(test, quantized, adapter, tiny_run.tokenizer, few).figures
     tuned = next(figure.tuned for figure in figures if figure.name == "loss")

@@ -11,14 +11,13 @@ from safetensors.torch import load_file
 
 from steps.errors import ModelError
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, model_size
 from steps.resolve.params import BaseModelParameters
 from steps.resolve.stored import require_pinned_code, stored_quantization
 from tests.tiny import write_model
-from tests.tiny_run import TinyRun
+from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"}
 
@@ -117,7 +116,7 @@ def test_accepted_pickles_are_quantised_and_merged(pickles: Path, tiny_run: Tiny
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (quantized, tiny_run.model))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     test = tiny_run.examples["test"]
-    merge_adapter(lock, quantized, tiny_run.adapter, tiny_run.tokenizer, test, MergeParameters(), merged)
+    merge_adapter(lock, quantized, tiny_run.adapter, tiny_run.tokenizer, test, FEW_ANSWERS, merged)
 
 
 class Malicious:

@@ -123,7 +123,7 @@ def test_a_large_cluster_leaves_one_row() -> None:
 words = st.lists(st.sampled_from(["def", "x", "Ü", "名", "_a", "(", ")", "\n", "  ", "1", "é+", "\0"]), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.tuples(words.map(" ".join), words.map("".join)), min_size=2, max_size=6))
 def test_similarity_is_the_share_of_common_word_pairs_of_the_less_similar_text(texts: list[tuple[str, str]]) -> None:
     rows = rows_of(*((left, right, False) for left, right in texts))

@@ -1,5 +1,6 @@
 """A row's side is its group's, for ever; nothing is on two sides."""
 
+from collections import Counter
 from collections.abc import Container
 
 import pytest
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from steps.errors import DataError
 from steps.resolve.locks import DataLock
 from steps.rows import ROW_FEATURES, row_id_of, table_of
-from steps.split.assign import SIDES, bounds_of, unit_hash
+from steps.split.assign import SIDES, Bounds, bounds_of, unit_hash
 from steps.split.params import ContaminationParameters, SplitParameters
 from steps.split.report import SplitReport
 from steps.split.split import split_rows
@@ -94,7 +95,7 @@ def test_the_assignment_never_changes_between_versions_of_this_project() -> None
     assert unit_hash(42, "toolz.itertoolz.first") == 0.7941890031938255
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     old=st.sets(st.integers(0, 400), min_size=30),
     new=st.sets(st.integers(0, 400)),
@@ -184,7 +185,22 @@ def test_a_count_is_reached_and_passed_by_less_than_a_group(validation: float, t
     assert "the rest" in report.html()
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize(("validation", "test"), [(20, 30), (0.1, 30), (20, 0.1), (1, 0), (0, 1)])
+def test_counts_are_reached_whatever_the_order_of_the_groups(validation: float, test: float) -> None:
+    splits = SplitParameters(validation=validation, test=test)
+    groups = [(unit_hash(0, str(group)), 2) for group in range(300)]
+    bounds = bounds_of(splits, groups)
+    assert bounds == bounds_of(splits, sorted(groups))
+    found = Counter(bounds.side_of(place) for place, _ in groups)
+    assert validation < 1 or validation <= 2 * found["validation"] < validation + 2
+    assert test < 1 or test <= 2 * found["test"] < test + 2
+
+
+def test_a_side_begins_at_its_bound() -> None:
+    assert [Bounds(0.25, 0.5).side_of(place) for place in (0, 0.25, 0.5)] == ["test", "validation", "train"]
+
+
+@settings(max_examples=200)
 @given(
     old=st.dictionaries(st.integers(0, 99), st.integers(1, 5), min_size=1),
     new=st.dictionaries(st.integers(0, 99), st.integers(1, 5)),
@@ -221,7 +237,7 @@ def distinct_body(kind: int) -> str:
     return "".join(f"v{kind}_{i} = {i}\n" for i in range(40))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bodies=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2), st.booleans()), min_size=12, max_size=60),
     cut=st.integers(1, 60),

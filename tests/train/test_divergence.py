@@ -59,7 +59,7 @@ def test_a_step_with_a_bad_block_is_skipped_and_its_rows_named(
     (skipped,) = report.skipped
     assert (skipped.blocks, skipped.row_ids, skipped.reason) == ([3], ["train-3"], "the loss is not finite")
     assert [step.step for step in report.steps] == [step for step in range(1, 15) if step != skipped.step]
-    assert all(point.loss < 7 for point in report.validation)
+    assert 0 < max(point.loss for point in report.validation) < 7
     assert f"step {skipped.step} skipped, the loss is not finite (block 3 of the training split, rows train-3)" in (
         capsys.readouterr().out
     )

@@ -17,13 +17,12 @@ from safetensors.torch import load_file, save_file
 from steps.errors import DataError, ModelError
 from steps.files import hashes
 from steps.merge.merge import merge_adapter
-from steps.merge.params import MergeParameters
 from steps.provenance import write_provenance
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.train import train_adapter
-from tests.tiny_run import TinyRun, with_biases
+from tests.tiny_run import FEW_ANSWERS, TinyRun, with_biases
 
 SEVEN = 2 * 7
 KINDS: dict[str, tuple[LoraParameters, int]] = {
@@ -91,7 +90,7 @@ def test_every_kind_of_adapter(biased: TinyRun, tmp_path: Path, monkeypatch: pyt
         adapter,
         biased.tokenizer,
         biased.examples["test"],
-        MergeParameters(max_logit_difference=0.5),
+        FEW_ANSWERS.model_copy(update={"max_logit_difference": 0.5}),
         merged,
     )
     assert report.changed_weights == len({_base_weight(key) for key in saved})
@@ -206,9 +205,7 @@ def test_loftq_is_merged_into_the_rounded_weights(biased: TinyRun, tmp_path: Pat
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     train(biased, adapter, LoraParameters(r=16, initialization="loftq"))
     merged.mkdir()
-    merge_adapter(
-        biased.lock, biased.model, adapter, biased.tokenizer, biased.examples["test"], MergeParameters(), merged
-    )
+    merge_adapter(biased.lock, biased.model, adapter, biased.tokenizer, biased.examples["test"], FEW_ANSWERS, merged)
     loaded = PeftModel.from_pretrained(load_quantized(biased.model, describe_device("float32")), str(adapter))
     result = load_file(merged / "model.safetensors")
     for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):

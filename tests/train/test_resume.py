@@ -254,13 +254,15 @@ def test_other_work_has_other_checkpoints(work: Work, tiny_run: TinyRun, tmp_pat
     assert folder(checkpoints=CheckpointParameters(folder=str(tmp_path), every_steps=1, keep=5)) == folder()
     (model / "config.json").write_text((model / "config.json").read_text() + " ")
     fewer = DatasetDict(train=tiny_run.blocks["train"].select(range(9)), validation=tiny_run.blocks["validation"])
+    another = tiny_run.blocks["train"].map(lambda block: {"input_ids": [7, *block["input_ids"][1:]]})
     others = [
         folder(model_folder=model),
         folder(blocks=fewer),
+        folder(blocks=DatasetDict(train=another, validation=tiny_run.blocks["validation"])),
         folder(training=work.training.model_copy(update={"seed": 1})),
         folder(tokenizer_folder=tmp_path / "blocks"),
     ]
-    assert len({folder(), *others}) == 5
+    assert len({folder(), *others}) == 6
 
 
 def test_a_full_disk_is_named_before_training(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

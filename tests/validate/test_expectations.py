@@ -207,7 +207,7 @@ scalar = (
 value = st.recursive(scalar, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(EXPECTATIONS) | st.text(max_size=5),
     st.sampled_from(["warn", "error", "quarantine"]),

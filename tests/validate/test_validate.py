@@ -96,6 +96,16 @@ def test_what_each_action_does(action: str, tokenizer_folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("action", ["quarantine", "warn", "off"])
+def test_what_each_action_does_with_a_copy(action: str, tokenizer_folder: Path) -> None:
+    kept, quarantine, report = check(rows_of(GOOD, GOOD), tokenizer_folder, {"row_is_unique": {"action": action}})
+    assert (len(kept), len(quarantine)) == ((1, 1) if action == "quarantine" else (2, 0))
+    assert report.warned == (action == "warn")
+    broken = {rule.name: rule.broken for rule in report.rules}.get("row_is_unique")
+    assert broken == (None if action == "off" else 1)
+    assert len(report.examples) == (0 if action == "off" else 1)
+
+
 def test_a_row_that_breaks_several_rules_has_all_reasons(tokenizer_folder: Path) -> None:
     parameters: dict[str, object] = {"completion_length": {"max": 5}, "example_tokens": {"max": 3}}
     _, quarantine, report = check(rows_of(GOOD, ("Add", "```\nlong text\n```")), tokenizer_folder, parameters)
@@ -148,7 +158,7 @@ text = st.sampled_from(samples) | st.text(max_size=30)
 action = st.sampled_from(["quarantine", "warn", "off", {"action": "error", "max_share": 1.0}])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(text, text), max_size=12),
     st.fixed_dictionaries({}, optional=dict.fromkeys(ROW_RULES, action)),
