@@ -124,8 +124,8 @@ class Watched:
         monkeypatch.setattr("steps.train.build.load_quantized", self.load)  # it loads all the same, and remembers
         self.before: dict[str, torch.Tensor] = {}
 
-    def load(self, folder: Path, device: Device) -> PreTrainedModel:
-        self.model = load_quantized(folder, device)
+    def load(self, folder: Path, device: Device, *, in_memory: bool) -> PreTrainedModel:
+        self.model = load_quantized(folder, device, in_memory=in_memory)
         self.before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return self.model
 
