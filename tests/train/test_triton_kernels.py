@@ -66,9 +66,9 @@ class TestTwins:
         positions = torch.cat([torch.arange(length) for length in lengths]).to(DEVICE)
         angles = positions[:, None] * (1e4 ** (-torch.arange(0, width, 2, device=DEVICE) / width)).repeat(2)
         tables, slope = (angles.cos().to(dtype), angles.sin().to(dtype)), draw(tokens, heads * width, dtype=dtype)
-        out, sums = triton_attention.forward(q, k, v, *tables, positions, width)
+        out, sums = triton_attention.forward((q, k, v, *tables, positions), width)
         wide = [x.float() for x in (q, k, v, *tables)]
-        expected, expected_sums = attention.forward(*wide, positions, width)  # type: ignore[call-arg, arg-type]  # five tensors
+        expected, expected_sums = attention.forward((*wide, positions), width)
         near = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
         if dtype == torch.bfloat16:
             near = partial(torch.testing.assert_close, rtol=2e-2, atol=4e-2)

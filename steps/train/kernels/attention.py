@@ -1,5 +1,6 @@
 """Causal attention over packed sequences that rotates queries and keys itself: one autograd function."""
 
+import math
 from typing import Any, cast
 
 import torch
@@ -14,62 +15,44 @@ LONGEST = 1024
 """Tokens of the longest sequence up to which they are used instead of flash attention; measured at 512."""
 
 
-def forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    positions: torch.Tensor,
-    width: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+Tensors = tuple[torch.Tensor, ...]
+
+
+def forward(inputs: Tensors, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of each token to those of its sequence up to itself.
 
     Args:
-        q: [tokens, heads * width], not rotated; rows may have a stride, as those of ``k`` and ``v``
-            [tokens, key heads * width].
-        cos, sin: [tokens, width], both halves the same.
-        positions: [tokens]; a sequence starts where it is 0.
+        inputs: q [tokens, heads * width], not rotated; k and v [tokens, key heads * width], whose rows may have a
+            stride as those of q; cos and sin [tokens, width], both halves the same; positions [tokens], of which a
+            sequence starts where it is 0.
         width: of a head.
 
     Returns:
         The result [tokens, heads * width], and log2 of each softmax's sum [heads, tokens] in float32.
     """
-    if elementwise.triton_runs(q):
+    if elementwise.triton_runs(inputs[0]):
         from steps.train.kernels import triton_attention
 
-        return triton_attention.forward(q, k, v, cos, sin, positions, width)
-    scores, values = _scores(q, k, v, cos, sin, positions, width)
-    out = (scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ values).transpose(0, 1).reshape(q.shape)
-    return out, scores.float().logsumexp(-1) / torch.log(torch.tensor(2.0))
+        return triton_attention.forward(inputs, width)
+    out, scores = _plain(inputs, width)
+    return out, scores.float().logsumexp(-1) / math.log(2)
 
 
-def backward(
-    by_out: torch.Tensor, saved: tuple[torch.Tensor, ...], width: int, longest: int
-) -> tuple[torch.Tensor, ...]:
+def backward(by_out: torch.Tensor, saved: Tensors, width: int, longest: int) -> Tensors:
     """Gradients of ``q``, ``k`` and ``v``; ``saved``: the tensors that ``forward`` took and gave, in its order."""
-    q, k, v, cos, sin, positions = saved[:6]
-    if elementwise.triton_runs(q):
+    if elementwise.triton_runs(by_out):
         from steps.train.kernels import triton_attention_backward
 
         return triton_attention_backward.backward(by_out, saved, width, longest)
     with torch.enable_grad():
-        q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
-        scores, values = _scores(q, k, v, cos, sin, positions, width)
-        out = (scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ values).transpose(0, 1).reshape(q.shape)
-        return torch.autograd.grad(out, (q, k, v), by_out)
+        heads = tuple(tensor.detach().requires_grad_() for tensor in saved[:3])
+        out, _ = _plain((*heads, *saved[3:6]), width)
+        return torch.autograd.grad(out, heads, by_out)
 
 
-def _scores(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    positions: torch.Tensor,
-    width: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores [heads, tokens, tokens], -inf where a token does not see another, and values [heads, tokens, width]."""
+def _plain(inputs: Tensors, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The result, and scores [heads, tokens, tokens] that are -inf where a token does not see another."""
+    q, k, v, cos, sin, positions = inputs
     queries, keys, values = (x.reshape(x.shape[0], -1, width).transpose(0, 1) for x in (q, k, v))
     queries, keys = rotated(queries, cos, sin), rotated(keys, cos, sin)
     group = queries.shape[0] // keys.shape[0]
@@ -77,34 +60,26 @@ def _scores(
     index = torch.arange(len(positions), device=q.device)
     begins = index - positions
     seen = (index[None, :] <= index[:, None]) & (index[None, :] >= begins[:, None])
-    return scores.masked_fill(~seen, float("-inf")), values.repeat_interleave(group, 0)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    mixed = scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ values.repeat_interleave(group, 0)
+    return mixed.transpose(0, 1).reshape(q.shape), scores
 
 
 class PackedAttention(torch.autograd.Function):
     """``forward`` and ``backward`` of this module."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        positions: torch.Tensor,
-        width: int,
-        longest: int,
-    ) -> torch.Tensor:
+    def forward(ctx: Any, width: int, longest: int, *inputs: torch.Tensor) -> torch.Tensor:
         """``longest``: no sequence has more tokens."""
-        out, sums = forward(q, k, v, cos, sin, positions, width)
-        ctx.save_for_backward(q, k, v, cos, sin, positions, out, sums)
+        out, sums = forward(inputs, width)
+        ctx.save_for_backward(*inputs, out, sums)
         ctx.width, ctx.longest = width, longest
         return out
 
     @staticmethod
     def backward(ctx: Any, *by_outs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of queries, keys and values."""
-        return *backward(by_outs[0], ctx.saved_tensors, ctx.width, ctx.longest), None, None, None, None, None
+        return None, None, *backward(by_outs[0], ctx.saved_tensors, ctx.width, ctx.longest), None, None, None
 
 
 def takes(module: torch.nn.Module) -> bool:
@@ -142,7 +117,7 @@ def install_attention(module: torch.nn.Module) -> None:
         heads = [layer(hidden_states)[0] for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
         angles = [table[0] for table in position_embeddings]
         out: torch.Tensor = PackedAttention.apply(  # type: ignore[no-untyped-call]  # torch has no types there
-            *heads, *angles, position_ids[0], width, longest
+            width, longest, *heads, *angles, position_ids[0]
         )
         return attention.o_proj(out[None]), None
 

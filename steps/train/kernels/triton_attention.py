@@ -20,15 +20,20 @@ LOG2_E = 1.4426950408889634
 
 
 @triton.jit
+def angles(rows, inside, cos, sin, HALF: tl.constexpr):
+    """Cosines and sines of half a head, in float32; ``rows`` are their tokens."""
+    at = rows[:, None].to(tl.int64) * (2 * HALF) + tl.arange(0, HALF)[None, :]
+    c = tl.load(cos + at, mask=inside[:, None], other=0.0).to(tl.float32)
+    return c, tl.load(sin + at, mask=inside[:, None], other=0.0).to(tl.float32)
+
+
+@triton.jit
 def rotated(start, rows, inside, stride, cos, sin, HALF: tl.constexpr):
     """Both halves of heads, rotated; ``rows`` are their tokens."""
-    half = tl.arange(0, HALF)
-    at = rows[:, None].to(tl.int64) * stride + half[None, :]
+    at = rows[:, None].to(tl.int64) * stride + tl.arange(0, HALF)[None, :]
     first = tl.load(start + at, mask=inside[:, None], other=0.0)
     second = tl.load(start + HALF + at, mask=inside[:, None], other=0.0)
-    angle = rows[:, None].to(tl.int64) * (2 * HALF) + half[None, :]
-    c = tl.load(cos + angle, mask=inside[:, None], other=0.0).to(tl.float32)
-    s = tl.load(sin + angle, mask=inside[:, None], other=0.0).to(tl.float32)
+    c, s = angles(rows, inside, cos, sin, HALF)
     one, two = first.to(tl.float32), second.to(tl.float32)
     return (one * c - two * s).to(first.dtype), (two * c + one * s).to(first.dtype)
 
@@ -94,30 +99,15 @@ def _forward(
     tl.store(sums + head * tokens + rows, largest + tl.log2(total), mask=inside)
 
 
-def forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    positions: torch.Tensor,
-    width: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(inputs: tuple[torch.Tensor, ...], width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """See attention.forward."""
+    q, k, v = inputs[:3]
     tokens, heads = q.shape[0], q.shape[1] // width
     out, sums = q.new_empty(q.shape), q.new_empty(heads, tokens, dtype=torch.float32)
-    strides = (q.stride(0), k.stride(0), v.stride(0), out.stride(0))
     queries, keys, warps, stages = FORWARD
     _forward[(heads, triton.cdiv(tokens, queries))](
-        q,
-        k,
-        v,
-        cos,
-        sin,
-        positions,
-        out,
-        sums,
-        *strides,
+        *(*inputs, out, sums),
+        *(one.stride(0) for one in (q, k, v, out)),
         tokens,
         LOG2_E * width**-0.5,
         GROUP=q.shape[1] // k.shape[1],

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from steps.train.kernels.triton_attention import LOG2_E, rotated, unrotated
+from steps.train.kernels.triton_attention import LOG2_E, angles, rotated, unrotated
 
 BY_QUERIES = (64, 32, 4, 3)
 """Queries and keys of a tile, warps, stages; measured on an H100 with heads of 128, as the next one."""
@@ -22,11 +22,8 @@ Tensors = tuple[torch.Tensor, ...]
 @triton.jit
 def _store_rotated_back(to, first, second, rows, inside, stride, cos, sin, HALF: tl.constexpr):
     """Gradients of rotated halves, as gradients of what was rotated."""
-    half = tl.arange(0, HALF)
-    angle = rows[:, None].to(tl.int64) * (2 * HALF) + half[None, :]
-    c = tl.load(cos + angle, mask=inside[:, None], other=0.0).to(tl.float32)
-    s = tl.load(sin + angle, mask=inside[:, None], other=0.0).to(tl.float32)
-    at = rows[:, None].to(tl.int64) * stride + half[None, :]
+    c, s = angles(rows, inside, cos, sin, HALF)
+    at = rows[:, None].to(tl.int64) * stride + tl.arange(0, HALF)[None, :]
     tl.store(to + at, (first * c + second * s).to(to.dtype.element_ty), mask=inside[:, None])
     tl.store(to + HALF + at, (second * c - first * s).to(to.dtype.element_ty), mask=inside[:, None])
 
