@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import NoReturn
 
 from steps.errors import ConfigError, DeviceError
 from steps.quantize.device import Choice, Hardware
@@ -19,6 +18,8 @@ HEADROOM = 0.97
 STEP_DOWN = 0.9
 """Memory of a plan over that of the one before, at most, where the trainer steps down."""
 LEVELS: tuple[Recompute, ...] = ("nothing", "norms", "mlp")
+SHARDED = {"ddp": (False,), "fsdp": (True,), "auto": (False, True)}
+"""Whether the plans of a strategy share weights out; the second kind where none of the first fits."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,18 @@ def plans(job: Job, parameters: PlanParameters, hardware: Hardware, available: i
         raise ConfigError(f"parameters.plan.micro_batch: {problem}")
     budget = budget_of(parameters, hardware, available)
     strategy = parameters.distributed.strategy if job.processes > 1 else "ddp"
-    whole = [] if strategy == "fsdp" else _ladder(job, parameters, hardware, budget, sharded=False)
-    if whole or strategy == "ddp":
-        return whole or _none_fits(job, parameters, hardware, budget, sharded=False)
-    parts = _ladder(job, parameters, hardware, budget, sharded=True)
-    return parts or _none_fits(job, parameters, hardware, budget, sharded=True)
+    found: list[PlannedPlan] = []
+    for sharded in SHARDED[strategy]:
+        candidates = _candidates(job, parameters, sharded=sharded)
+        found = sorted((_planned(job, plan, hardware) for plan in candidates), key=_order)
+        fitting = found if hardware.kind == "cpu" else _ladder(found, budget)
+        if fitting:
+            return fitting
+    raise _too_small(min(found, key=lambda one: one.memory.total), parameters, budget)
 
 
-def _ladder(
-    job: Job, parameters: PlanParameters, hardware: Hardware, budget: int, *, sharded: bool
-) -> list[PlannedPlan]:
+def _ladder(found: list[PlannedPlan], budget: int) -> list[PlannedPlan]:
     """Plans that fit, each smaller than the one before."""
-    candidates = _candidates(job, parameters, sharded=sharded)
-    found = sorted((_planned(job, plan, hardware) for plan in candidates), key=_order)
-    if hardware.kind == "cpu":
-        return found
     limit = HEADROOM * budget
     ladder: list[PlannedPlan] = []
     for one in found:  # slower and slower: one that also needs more is of no use
@@ -79,12 +77,6 @@ def _ladder(
             ladder.append(one)
             limit = STEP_DOWN * one.memory.total
     return ladder
-
-
-def _none_fits(job: Job, parameters: PlanParameters, hardware: Hardware, budget: int, *, sharded: bool) -> NoReturn:
-    candidates = _candidates(job, parameters, sharded=sharded)
-    found = [_planned(job, plan, hardware) for plan in candidates]
-    raise _too_small(min(found, key=lambda one: one.memory.total), parameters, budget)
 
 
 def budget_of(parameters: PlanParameters, hardware: Hardware, available: int | None) -> int:
