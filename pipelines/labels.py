@@ -49,12 +49,20 @@ def label(run: PipelineRunResponse) -> None:
     Client().update_model_version(version.model.id, version.id, add_tags=tags)
 
 
-def label_finished(runs: Iterable[PipelineRunResponse]) -> None:
-    """Label those that came to their end without a client that waited, such as those of a cluster's schedule."""
-    for run in runs:
-        version = run.model_version
-        if run.status == ExecutionStatus.COMPLETED and version is not None and not version.tags:
-            label(run)
+def label_finished(runs: Iterable[PipelineRunResponse]) -> bool:
+    """Label those that came to their end without a client that waited, such as those of a cluster's schedule.
+
+    Returns:
+        Whether there were any: what was read of their versions is out of date then.
+    """
+    waiting = [
+        run
+        for run in runs
+        if run.status == ExecutionStatus.COMPLETED and run.model_version is not None and not run.model_version.tags
+    ]
+    for run in waiting:
+        label(run)
+    return bool(waiting)
 
 
 def equal_to(version: ModelVersionResponse) -> str:

@@ -112,8 +112,11 @@ def _of_version(version: ModelVersionResponse) -> Subject:
     artifact = version.get_artifact("merged_model")
     if artifact is None:
         raise ModelError(f"{name}: it has no merged model; run it to its end, or it was pruned")
-    label_finished(Client().list_pipeline_runs(model_version_id=version.id, hydrate=True).items)
-    equal = equal_to(Client().get_model_version(version.model.id, version.id))
+    if not version.tags and label_finished(
+        Client().list_pipeline_runs(model_version_id=version.id, hydrate=True).items
+    ):
+        version = Client().get_model_version(version.model.id, version.id)
+    equal = equal_to(version)
     return Subject(f"{name}, unchanged from {equal}" if equal else name, _folder(artifact), _figures(version))
 
 

@@ -28,8 +28,10 @@ def history(model: str | None, count: int) -> list[list[str]]:
     """
     if model is not None:
         require_model(model)
-    label_finished(_newest(model, count))
-    return [row(run) for run in _newest(model, count)]
+    found = _newest(model, count)
+    if label_finished(found):
+        found = _newest(model, count)
+    return [row(run) for run in found]
 
 
 def _newest(model: str | None, count: int) -> list[PipelineRunResponse]:

@@ -130,7 +130,8 @@ def _clear(name: str, orchestrator: "BaseOrchestrator") -> None:
     """Remove what submissions left that did not come to their end: ZenML's row, and CronJobs that no row knows."""
     from zenml.client import Client
 
-    row, former = _row(name), _row(name + REPLACED)
+    rows = {row.name: row for row in _rows()}
+    row, former = rows.get(name), rows.get(name + REPLACED)
     if row is not None and OURS not in row.run_metadata:
         Client().delete_schedule(row.id, soft=False)
         row = None
