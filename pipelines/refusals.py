@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from steps.errors import DeviceError, PipelineError
+from steps.errors import DeviceError, PipelineError, causes
+from steps.files import FULL_BYTES, existing_part
 
 AGAIN = "then run the same again, which goes on after the last finished step"
 
@@ -35,16 +36,13 @@ SIGNS = {
 DISK_FAILURES = ("PytorchStreamWriter failed", "disk I/O error", "unable to open database file")
 """In messages that do not say why; a disk without space is why if there is one."""
 
-LITTLE = 1 << 20
-"""Bytes free on a disk that counts as full; libraries write in blocks."""
-
 
 def refusal(error: BaseException) -> PipelineError | None:
     """The error as one line that says what to do, where the machine is its reason; a user's error is itself.
 
     An error's causes are looked at too.
     """
-    chain = list(_chain(error))
+    chain = list(causes(error))
     for one in chain:
         if isinstance(one, PipelineError):
             return one
@@ -55,19 +53,10 @@ def refusal(error: BaseException) -> PipelineError | None:
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
-
-
 def _reason(error: BaseException) -> str | None:
     text = str(error)
     if any(sign in text for sign in DISK_FAILURES):
-        return FULL if any(free < LITTLE for _, free in _places()) else None
+        return FULL if any(free < FULL_BYTES for _, free in _places()) else None
     if isinstance(error, MemoryError):
         return MEMORY
     return next((reason for sign, reason in SIGNS.items() if sign in text), None)
@@ -93,7 +82,7 @@ def _places() -> Iterator[tuple[Path, int]]:
     store = Path(GlobalConfiguration().local_stores_path)
     disks: set[int] = set()
     for folder in (store, Path(tempfile.gettempdir()), user_cache_path("qlora-pipeline"), Path(HF_HOME)):
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        existing = existing_part(folder)
         if (disk := os.stat(existing).st_dev) not in disks:
             disks.add(disk)
             yield folder, shutil.disk_usage(existing).free

@@ -1,5 +1,7 @@
 """What a user did or gave that cannot work: each message says where, what is wrong and what to do."""
 
+from collections.abc import Iterator
+
 
 class PipelineError(Exception):
     """Base of every error that is the input's and not the program's; shown as one line, without a traceback."""
@@ -23,3 +25,13 @@ class DeviceError(PipelineError):
 
 class TrainingError(PipelineError):
     """A training diverged, was told to stop, or is already being run by another process."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what it came from, and so on."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__

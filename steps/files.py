@@ -18,6 +18,9 @@ from steps.errors import DeviceError
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Numbers of an ``OSError`` whose reason is a disk, whatever was being done."""
 
+FULL_BYTES = 1 << 20
+"""A disk with fewer bytes free counts as full, where an error does not say why; libraries write in blocks."""
+
 
 @contextmanager
 def whole_directory(target: Path) -> Iterator[Path]:
@@ -94,14 +97,16 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
+def existing_part(path: Path) -> Path:
+    """The path itself, or its nearest parent that is there: where it is or will be."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
 def require_space(
     directory: Path, needed: int, purpose: str, remedy: str = "point the artifact store at a larger disk"
 ) -> None:
     """Raise :class:`DeviceError` unless ``needed`` bytes are free where ``directory`` is or will be."""
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(existing_part(directory)).free
     if free < needed:
         raise DeviceError(
             f"{directory}: {purpose} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "

@@ -1,5 +1,7 @@
 """The token of the Hugging Face hub's client stays out of what a run says and keeps."""
 
+from steps.errors import causes
+
 HIDDEN = "(token)"
 
 
@@ -11,10 +13,9 @@ def without_token(error: Exception) -> Exception:
     from huggingface_hub import get_token
 
     token = get_token()
-    cause: BaseException | None = error
-    while token and cause is not None:
-        cause.args = tuple(_hidden(argument, token) for argument in cause.args)
-        cause = cause.__cause__ or cause.__context__
+    if token:
+        for cause in causes(error):
+            cause.args = tuple(_hidden(argument, token) for argument in cause.args)
     return error
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from datasets import DatasetDict
 
 from steps.errors import DeviceError, TrainingError
-from steps.files import hashes, locked, require_space
+from steps.files import FULL_BYTES, hashes, locked, require_space
 from steps.fingerprint import fingerprint
 from steps.provenance import decisive_hashes
 from steps.quantize.device import describe_device
@@ -21,8 +21,6 @@ from steps.rows import batches_of
 from steps.train.params import CheckpointParameters, TrainingParameters
 
 MANIFEST = "manifest.json"
-FULL = 1 << 20
-"""Bytes; where a checkpoint fails and no more are free, that is why. torch's own error does not say."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 
 
@@ -75,8 +73,8 @@ class Checkpoints:
             temporary.rename(target)
             _to_disk(self.folder)
         except Exception as error:
-            if shutil.disk_usage(self.folder).free >= FULL:
-                raise
+            if shutil.disk_usage(self.folder).free >= FULL_BYTES:
+                raise  # torch's own error does not say that a disk is full
             raise DeviceError(
                 f"{self.folder}: the disk is full, so that the checkpoint after step {step} cannot be written; free "
                 "some space, or name another folder under parameters.checkpoints.folder, then run the same again, "

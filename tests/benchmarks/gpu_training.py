@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from child import child_result  # type: ignore[import-not-found]  # beside this file
 from gpu_model import BLOCK, SHAPES, blocks, make_model, tokenizer  # type: ignore[import-not-found]  # beside this file
 
 
@@ -243,17 +244,11 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         command = [sys.executable, "-W", "ignore", __file__, "--child", json.dumps(dataclasses.asdict(side))]
         command += ["--steps", str(arguments.steps), "--warm-up", str(arguments.warm_up)]
         command += ["--folder", str(arguments.folder), "--shape", arguments.shape]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=arguments.limit)
-            output, error = done.stdout, done.stderr
-        except subprocess.TimeoutExpired:
-            output, error = "", f"longer than {arguments.limit} s"
-        lines = [line for line in output.splitlines() if line.startswith("{")]
-        if not lines:
+        result, output, error = child_result(command, arguments.limit)
+        if not result:
             shown = arguments.error_characters
             print(f"FAILED {side.label}\n{output[-2 * shown :]}\n{error[-shown:]}", flush=True)
             continue
-        result = json.loads(lines[-1])
         results.append(result)
         print(
             json.dumps({name: value for name, value in result.items() if name not in ("costliest", "capture_error")}),

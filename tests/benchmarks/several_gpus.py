@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from child import child_result  # type: ignore[import-not-found]  # beside this file
 from four_bit_model import SHAPES as LARGE  # type: ignore[import-not-found]  # beside this file
 from four_bit_model import make_four_bit_model
 from gpu_model import BLOCK, WORDS, blocks, make_model, tokenizer  # type: ignore[import-not-found]  # beside this file
@@ -117,15 +118,10 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         subprocess.run([sys.executable, "-W", "ignore", __file__, *options, "--make"], check=True)
         for processes in arguments.processes.split(","):
             command = [sys.executable, "-W", "ignore", __file__, *options, "--processes", processes, "--child"]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=arguments.limit)
-                output, error = done.stdout, done.stderr
-            except subprocess.TimeoutExpired as late:
-                output, error = "", f"longer than {arguments.limit} s\n{late.stderr!r}"
-            lines = [line for line in output.splitlines() if line.startswith("{")]
-            if lines:
-                print(lines[-1], flush=True)
-                results.append(json.loads(lines[-1]))
+            result, output, error = child_result(command, arguments.limit)
+            if result:
+                print(json.dumps(result), flush=True)
+                results.append(result)
             else:
                 print(f"FAILED {shape} by {processes}\n{output[-2000:]}\n{error[-4000:]}", flush=True)
     return results
