@@ -14,7 +14,7 @@ LOCAL := $(strip $(LOCAL))
 export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures docs test cache-table bench bench-gpu lint format types clean
+.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures docs test test-slow bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -66,8 +66,8 @@ image-cpu:  ## build the one for a CPU
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-cache-table: install  ## the rows of docs/cache.md that make test leaves out, and other slow tests: some minutes
-	@$(RUN) python -m pytest -m slow tests/end_to_end
+test-slow: install  ## tests that make test leaves out: other rows of docs/cache.md, failure drills, nights, Kubernetes: half an hour
+	@$(RUN) python -m pytest -m slow
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

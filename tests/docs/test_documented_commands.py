@@ -38,7 +38,7 @@ NOT_RUN = {
     "make quickstart": "downloads and trains for minutes; the same pipeline runs on a tiny model",
     "make install": "downloads; .ci/run starts with it",
     "make test": "it would run itself; .ci/run runs it",
-    "make cache-table": "takes minutes",
+    "make test-slow": "takes minutes",
     "make lint": ".ci/run runs it",
     "make types": ".ci/run runs it",
     "make dashboard": "starts a server that stays",

@@ -34,7 +34,7 @@ class Row:
     library: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     slow: bool = False
-    """Left to ``make cache-table``."""
+    """Left to ``make test-slow``."""
 
 
 def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
