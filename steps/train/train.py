@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from datasets import DatasetDict
 
+from steps.distributed.machine import Machine
 from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
@@ -18,7 +19,6 @@ from steps.train.account import Trained
 from steps.train.build import Task, without_padding
 from steps.train.checkpoint import Checkpoints
 from steps.train.distributed.launch import processes_of, train_by_processes
-from steps.train.distributed.machine import Machine
 from steps.train.distributed.ranks import ALONE, Ranks
 from steps.train.distributed.task import SharedTask
 from steps.train.params import CheckpointParameters, TrainingParameters

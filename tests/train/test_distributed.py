@@ -11,18 +11,18 @@ import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import save_file
 
-from steps.errors import ConfigError, DataError, DeviceError, TrainingError
+from steps.distributed.machine import NEEDED, Machine
+from steps.errors import ConfigError, DeviceError
 from steps.fingerprint import _imported_files
 from steps.quantize.device import Hardware
-from steps.train.distributed import launch, worker
+from steps.train.distributed import worker
 from steps.train.distributed.join import ENDED
 from steps.train.distributed.launch import processes_of
-from steps.train.distributed.machine import FOLDER, NEEDED, Machine
 from steps.train.distributed.order import RankOrder, share, with_filler
 from steps.train.distributed.parts import Parts, read_whole
 from steps.train.distributed.ranks import Ranks
 from steps.train.distributed.shard import require_parts
-from steps.train.distributed.task import Failure, failure_of, failures, read_blocks, write_blocks
+from steps.train.distributed.task import read_blocks, write_blocks
 from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.plan.cards import GIB, named_card
 from steps.train.plan.choose import plans
@@ -111,17 +111,6 @@ def test_impossible_numbers_are_refused(
     assert type(caught.value).__name__ in ("ConfigError", "DeviceError")
 
 
-def test_machines_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Machine.here() == Machine()
-    monkeypatch.setenv("NNODES", "2")
-    monkeypatch.setenv("NODE_RANK", "1")
-    with pytest.raises(ConfigError, match=r"NNODES is 2, and MASTER_ADDR, MASTER_PORT, QLORA_SHARED_FOLDER is not set"):
-        Machine.here()
-    for name, value in (("MASTER_ADDR", "first"), ("MASTER_PORT", "29500"), (FOLDER, "/shared")):
-        monkeypatch.setenv(name, value)
-    assert Machine.here() == Machine(1, 2, "first", 29500, Path("/shared"))
-
-
 def test_weights_are_shared_out_only_where_they_must_be() -> None:
     """A plan with the whole model where it fits; else one that needs less."""
     job = ROWS[0].job()
@@ -180,32 +169,6 @@ def test_blocks_go_through_a_folder(tmp_path: Path) -> None:
     assert found["train"].to_list() == train.to_list()
     assert len(found["validation"]) == 0
     assert found["validation"].features == train.features
-
-
-def failed(rank: int, at: float, error: Exception) -> Failure:
-    return failure_of(error, rank, "now", None).model_copy(update={"at": at})
-
-
-def test_the_first_failure_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not the processes that failed since it was gone, nor those of an attempt before."""
-    failed(0, 2.0, RuntimeError("connection closed by peer")).write(tmp_path)
-    failed(1, 1.0, ValueError("the cause")).write(tmp_path)
-    failed(2, 0.5, ValueError("of another attempt")).model_copy(update={"attempt": "before"}).write(tmp_path)
-    first = launch._first([1, 1], tmp_path, Machine(), "now")
-    assert (first.rank, first.message) == (1, "the cause")
-    error = launch._error_of(first, 2)
-    assert isinstance(error, TrainingError)
-    assert "process 1 of 2 (from 0) failed first, and the others were ended: ValueError: the cause" in str(error)
-    assert "ValueError: the cause" in capsys.readouterr().err
-    killed = launch._first([1, -9], tmp_path, Machine(), "now")
-    assert (killed.rank, killed.message) == (1, "it was killed by signal 9 (by the system where memory is short)")
-    assert [one.rank for one in failures(tmp_path, "before")] == [2]
-
-
-def test_an_error_of_ours_stays_what_it_is() -> None:
-    error = launch._error_of(failed(0, 1.0, DataError("rows.jsonl:3: no end token")), 2)
-    assert type(error) is DataError
-    assert str(error) == "rows.jsonl:3: no end token"
 
 
 def test_the_job_for_several_machines_is_valid_and_sets_what_is_read() -> None:

@@ -17,11 +17,11 @@ import psutil
 import pytest
 from datasets import DatasetDict
 
+from steps.distributed.machine import FOLDER
 from steps.errors import TrainingError
 from steps.files import hashes
 from steps.train.checkpoint import Checkpoints
 from steps.train.distributed.join import ENDED
-from steps.train.distributed.machine import FOLDER
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport

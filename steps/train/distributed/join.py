@@ -7,9 +7,9 @@ the processes of this machine take part; when the run has ended, whoever started
 import threading
 import time
 
+from steps.distributed.machine import Machine
 from steps.errors import ConfigError
 from steps.train.distributed.launch import TOGETHER, attempt
-from steps.train.distributed.machine import Machine
 from steps.train.distributed.task import ARGUMENTS, SharedTask
 from steps.train.preemption import sigterm_noted
 from steps.train.tracking import nowhere

@@ -1,39 +1,26 @@
-"""Starts the processes of a shared training, watches them, and ends them together.
-
-torchrun would wait half a minute for processes that a dead one has left waiting, put an agent between us and them that
-outlives a killed parent, and report a traceback that need not be the first one's. What it gives its processes, the
-environment variables, is the same here.
-"""
+"""How many processes share a training, and their start, again by another plan where one fails."""
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from datasets import DatasetDict
 
-from steps import errors
-from steps.errors import ConfigError, DeviceError, PipelineError, TrainingError
-from steps.fingerprint import ROOT
-from steps.train.distributed.machine import Machine
-from steps.train.distributed.task import METRICS, REPORT, Failure, SharedTask, failures, write_blocks
-from steps.train.distributed.variables import ATTEMPT, PARENT
+from steps.distributed.failure import Failure, error_of
+from steps.distributed.launch import Launch, run
+from steps.distributed.machine import Machine
+from steps.errors import ConfigError, DeviceError, TrainingError
+from steps.train.distributed.task import METRICS, REPORT, LeftPlan, SharedTask, write_blocks
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.tracking import OnMetrics
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
-
-POLL_SECONDS = 0.1
 
 TOGETHER = "together"
 """The task's folder, in the one that all machines see."""
@@ -99,9 +86,10 @@ def train_by_processes(
         if failure is None:
             return TrainingReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
         if failure.left is None:
-            raise _error_of(failure, task.processes)
-        print(f"  train: {failure.left.reason}; goes on with another plan than {failure.left.plan}", flush=True)
-        task = task.model_copy(update={"left": [*task.left, failure.left]})
+            raise error_of(failure, task.processes, TrainingError, "what it checkpointed is kept")
+        left = LeftPlan.model_validate(failure.left)
+        print(f"  train: {left.reason}; goes on with another plan than {left.plan}", flush=True)
+        task = task.model_copy(update={"left": [*task.left, left]})
 
 
 def _where_all_see(task: SharedTask, folder: Path) -> tuple[Path, SharedTask]:
@@ -118,50 +106,20 @@ def attempt(
     task: SharedTask, folder: Path, machine: Machine, asked_to_go: threading.Event, on_metrics: OnMetrics
 ) -> Failure | None:
     """Start this machine's processes and wait until all have ended, or until one has failed on any machine."""
-    with _started(task, folder, machine) as workers:
-        told, asked = 0, False
-        while True:
-            codes = [worker.poll() for worker in workers]
-            told = _tell(folder, told, on_metrics)
-            if any(codes) or (machine.count > 1 and failures(folder, task.attempt)):
-                return _first(codes, folder, machine, task.attempt)
-            if all(code == 0 for code in codes):
-                return None
-            if asked_to_go.is_set() and not asked:
-                asked = True
-                for worker in workers:
-                    worker.terminate()
-            time.sleep(POLL_SECONDS)
-
-
-@contextmanager
-def _started(task: SharedTask, folder: Path, machine: Machine) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """This machine's processes; whatever happens, they end here."""
-    local = task.processes // machine.count
     store = _meeting_place(machine)
-    common = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    common |= {"WORLD_SIZE": str(task.processes), "MASTER_ADDR": machine.address}
-    common |= {PARENT: str(os.getpid()), ATTEMPT: task.attempt}
-    common |= {"MASTER_PORT": str(store.port if store else machine.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    environment = {"MASTER_ADDR": machine.address, "MASTER_PORT": str(store.port if store else machine.port)}
+    environment["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     if machine.count == 1:
-        common.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nothing leaves the machine, whatever its name resolves to
-        common.setdefault("NCCL_SOCKET_IFNAME", "lo")
-    common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // local)))
-    workers: list[subprocess.Popen[bytes]] = []
-    try:
-        for number in range(local):
-            rank = machine.number * local + number
-            place = {"RANK": str(rank), "LOCAL_RANK": str(number)}
-            command = [sys.executable, "-W", "ignore", "-m", f"{__package__}.worker", str(folder)]
-            with (folder / f"process-{rank}.log").open("ab") as log:
-                shown = None if rank == 0 else log
-                workers.append(subprocess.Popen(command, env={**common, **place}, stdout=shown, stderr=shown))  # noqa: S603 - our own module
-        yield workers
-    finally:
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.wait()
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            environment[name] = os.environ.get(name, "lo")  # nothing leaves the machine, whatever its name resolves to
+    launch = Launch(f"{__package__}.worker", folder, task.processes, machine, task.attempt, environment)
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        told = _tell(folder, told, on_metrics)
+
+    return run(launch, tell, asked_to_go)
 
 
 def _meeting_place(machine: Machine) -> "TCPStore | None":
@@ -187,33 +145,3 @@ def _tell(folder: Path, told: int, on_metrics: OnMetrics) -> int:
             on_metrics(step, figures)
             told += len(line)
     return told
-
-
-def _first(codes: list[int | None], folder: Path, machine: Machine, attempt: str) -> Failure:
-    """What went wrong first: a process that was killed leaves no record, and others fail since it is gone."""
-    local = len(codes)
-    killed = [number for number, code in enumerate(codes) if code is not None and code < 0]
-    if killed:
-        rank, code = machine.number * local + killed[0], -(codes[killed[0]] or 0)
-        said = f"it was killed by signal {code}" + " (by the system where memory is short)" * (code == 9)
-        return Failure(rank=rank, attempt=attempt, at=0, kind="Killed", message=said, traceback="")
-    found = failures(folder, attempt)
-    if found:
-        return found[0]
-    number = next(number for number, code in enumerate(codes) if code)
-    rank, said = machine.number * local + number, f"it ended with code {codes[number]}"
-    shown = (folder / f"process-{rank}.log").read_text(encoding="utf-8", errors="replace")
-    return Failure(rank=rank, attempt=attempt, at=0, kind="Ended", message=said, traceback=shown)
-
-
-def _error_of(failure: Failure, processes: int) -> PipelineError:
-    """The error to raise here: what the process raised if it is one of ours, else one that names the process."""
-    kind = getattr(errors, failure.kind, None)
-    if isinstance(kind, type) and issubclass(kind, PipelineError):
-        return kind(failure.message)
-    print(failure.traceback, file=sys.stderr, flush=True)
-    first = failure.message.splitlines()[0] if failure.message else ""
-    return TrainingError(
-        f"process {failure.rank} of {processes} (from 0) failed first, and the others were ended: {failure.kind}: "
-        f"{first}; what it checkpointed is kept, so run again to go on from there"
-    )

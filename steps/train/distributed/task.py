@@ -1,8 +1,6 @@
 """A training as a folder, from which its processes read what to do and into which they write what came of it."""
 
 import json
-import time
-import traceback
 from pathlib import Path
 from typing import Self
 
@@ -69,43 +67,6 @@ def read_blocks(folder: Path) -> DatasetDict:
         name: Dataset.load_from_disk(folder / BLOCKS / name) for name in SPLITS if (folder / BLOCKS / name).is_dir()
     }
     return DatasetDict({name: found.get(name, found["train"].select([])) for name in SPLITS})
-
-
-class Failure(BaseModel):
-    """How a process ended."""
-
-    rank: int
-    attempt: str
-    at: float  # seconds since the epoch
-    kind: str  # of the exception
-    message: str
-    traceback: str
-    left: LeftPlan | None = None  # the plan that a smaller one may follow
-
-    def write(self, folder: Path) -> None:
-        """Leave it for the process that started this one."""
-        name = f"failure-{self.rank}.json"
-        (folder / f".{name}").write_text(self.model_dump_json(), encoding="utf-8")
-        (folder / f".{name}").rename(folder / name)
-
-
-def failure_of(error: BaseException, rank: int, attempt: str, left: LeftPlan | None) -> Failure:
-    """What is known of an error that ends a process."""
-    return Failure(
-        rank=rank,
-        attempt=attempt,
-        at=time.time(),
-        kind=type(error).__name__,
-        message=str(error),
-        traceback="".join(traceback.format_exception(error)),
-        left=left,
-    )
-
-
-def failures(folder: Path, attempt: str) -> list[Failure]:
-    """Those that processes left in an attempt, the first to fail first."""
-    found = [Failure.model_validate_json(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*.json")]
-    return sorted((one for one in found if one.attempt == attempt), key=lambda one: one.at)
 
 
 def append_metrics(folder: Path, step: int, figures: dict[str, float]) -> None:

@@ -1,60 +1,29 @@
-"""One of the processes that share a training: ``python -m steps.train.distributed.worker FOLDER``.
+"""One of the processes that share a training: ``python -m steps.train.distributed.worker FOLDER``."""
 
-Its place comes by torchrun's environment variables, RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, so that
-torchrun can start it as well as ``launch.py``.
-"""
-
-import ctypes
 import logging
-import os
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from steps.train.distributed.variables import ATTEMPT, PARENT
+from steps.distributed.process import hide_place, take_part
 
 if TYPE_CHECKING:
     from steps.train.distributed.ranks import Ranks
-    from steps.train.distributed.task import LeftPlan
-
-PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
-
-PR_SET_PDEATHSIG = 1
-"""Linux: the signal that the kernel sends when the parent ends (prctl(2))."""
 
 
-def main() -> None:
-    """Train, and leave a record of what failed."""
-    folder, rank, attempt = Path(sys.argv[1]), int(os.environ["RANK"]), os.environ.get(ATTEMPT, "")
-    _end_with_parent()
-    _see_own_gpu(int(os.environ["LOCAL_RANK"]))
-    try:
-        ranks = join()
-        train(folder, ranks)
-        leave()
-        sys.stdout.flush()
-        os._exit(0)  # gloo's threads, when they are taken down, now and then abort a process that has done its work
-    except BaseException as error:
-        from steps.train.distributed.task import failure_of
-
-        failure_of(error, rank, attempt, _left(error)).write(folder)
-        sys.stdout.flush()
-        os._exit(1)  # at once: what else a process does at its end may wait for the others
-
-
-def train(folder: Path, ranks: "Ranks") -> None:
+def train(folder: Path, _: int) -> None:
     """Do the task of a folder; the first process writes the adapter and the report."""
     from steps.train.distributed.task import METRICS, REPORT, SharedTask, append_metrics, read_blocks
     from steps.train.tracking import nowhere
     from steps.train.train import train_together
 
+    ranks = join()
     task = SharedTask.read(folder)
     on_metrics = (lambda step, figures: append_metrics(folder, step, figures)) if ranks.first else nowhere
     report = train_together(task, read_blocks(folder), ranks, on_metrics, folder)
     if ranks.first:
         (folder / METRICS).touch()
         (folder / REPORT).write_text(report.model_dump_json(), encoding="utf-8")
+    leave()
 
 
 def join() -> "Ranks":
@@ -69,8 +38,7 @@ def join() -> "Ranks":
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
     if torch.cuda.is_available():
         ranks.add(torch.zeros(1, device="cuda"))  # NCCL takes its memory now, so that the planner sees what is left
-    for name in PLACE:
-        os.environ.pop(name, None)
+    hide_place()
     # It would warn that it knows of one process although there are several
     logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
     return ranks
@@ -83,28 +51,12 @@ def leave() -> None:
     dist.barrier()
 
 
-def _left(error: BaseException) -> "LeftPlan | None":
+def left_plan(error: BaseException) -> dict[str, Any] | None:
+    """The plan that a smaller one may follow."""
     from steps.train.stepdown import LeavePlan
 
-    return error.left if isinstance(error, LeavePlan) else None
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however that does."""
-    parent = os.environ.pop(PARENT, "")
-    if not parent:
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it ended meanwhile
-        os._exit(1)
-
-
-def _see_own_gpu(local_rank: int) -> None:
-    """Of the machine's GPUs this process knows its own alone, as its first: nothing else need know of the others."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    own = visible.split(",") if visible else None
-    os.environ["CUDA_VISIBLE_DEVICES"] = own[local_rank] if own and local_rank < len(own) else str(local_rank)
+    return error.left.model_dump() if isinstance(error, LeavePlan) else None
 
 
 if __name__ == "__main__":
-    main()
+    take_part(train, left_plan)

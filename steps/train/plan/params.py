@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from steps.distributed.params import DistributedParameters
 from steps.parameters import Parameters
-from steps.train.distributed.params import DistributedParameters
 
 
 class PlanParameters(Parameters):

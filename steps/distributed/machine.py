@@ -1,4 +1,4 @@
-"""The machines that share a training."""
+"""The machines that share some work."""
 
 import os
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from pathlib import Path
 from steps.errors import ConfigError
 
 FOLDER = "QLORA_SHARED_FOLDER"
-"""Folder that all machines see at the same path, for one training."""
+"""Folder that all machines see at the same path, for one run."""
 
 NEEDED = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT", FOLDER)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine among those that share the training, by torchrun's environment variables."""
+    """This machine among those that share the work, by torchrun's environment variables."""
 
     number: int = 0
     count: int = 1
