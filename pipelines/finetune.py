@@ -61,7 +61,9 @@ def finetune(
         extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
     )
     adapter, training_report = train_there(blocks, quantized_model, tokenizer, training)
-    evaluate_there = evaluate.with_options(extra={"checkpoints": checkpoints.model_dump()})  # answers lie beside them
+    evaluate_there = evaluate.with_options(  # answers lie beside the checkpoints
+        extra={"checkpoints": checkpoints.model_dump(), "distributed": plan.distributed.model_dump()}
+    )
     locks = (benchmark_lock, production_lock)
     evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, *locks, evaluation)
     known = (data_lock, ingest_report, format_report, training_report, evaluation_report)  # for its card

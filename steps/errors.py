@@ -27,6 +27,10 @@ class TrainingError(PipelineError):
     """A training diverged, was told to stop, or is already being run by another process."""
 
 
+class EvaluationError(PipelineError):
+    """One of several processes of an evaluation failed or was killed."""
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, then what it came from, and so on."""
     seen: set[int] = set()

@@ -5,6 +5,7 @@ outlives a killed parent, and report a traceback that need not be the first one'
 environment variables, is the same here.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def run(
         watch: called again and again meanwhile, and once after the last has ended.
         asked_to_go: when it is set, the processes get a SIGTERM.
     """
+    _give_back_memory()
     with _started(launch) as workers:
         asked = False
         while True:
@@ -64,6 +66,14 @@ def run(
                 for worker in workers:
                     worker.terminate()
             time.sleep(POLL_SECONDS)
+
+
+def _give_back_memory() -> None:
+    """What this process has reserved of a GPU, say to quantise, is the processes' from here on."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Parameters of a training with several processes."""
+"""Parameters of the work of several processes."""
 
 from typing import Annotated, Literal
 
@@ -8,12 +8,14 @@ from steps.parameters import Parameters
 
 
 class DistributedParameters(Parameters):
-    """How many processes share the training, one for each GPU, and how; what is learned is the same."""
+    """How many processes share the training and the evaluation, one for each GPU, and how the training does; what is
+    learned and measured is the same."""
 
     processes: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
         default="auto",
         description="processes that share an optimiser step, over all machines; a divisor of its blocks. auto: one "
-        "for each GPU, as many as divide the blocks; one without a GPU",
+        "for each GPU, as many as divide the blocks; one without a GPU. The evaluation takes as many, on this machine, "
+        "and with auto every GPU",
     )
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
         default="auto",

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -80,12 +81,16 @@ class AnswerFile:
 
 def forget_oldest(folder: Path, limit: int, but: Path) -> None:
     """Remove the least recently used files until at most ``limit`` bytes are left, never ``but``."""
-    files = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    excess = sum(path.stat().st_size for path in files) - limit
-    for path in files:
+    found = []
+    for path in folder.glob("*.jsonl"):
+        with suppress(FileNotFoundError):  # another process has removed it meanwhile
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    excess = sum(size for _, size, _ in found) - limit
+    for _, size, path in sorted(found):
         if excess > 0 and path != but:
-            excess -= path.stat().st_size
-            path.unlink()
+            excess -= size
+            path.unlink(missing_ok=True)
 
 
 def _prompt_key(prompt_ids: Sequence[int], draw: Draw | None) -> str:

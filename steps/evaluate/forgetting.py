@@ -7,19 +7,17 @@ import numpy as np
 from datasets import Dataset
 
 from steps.errors import DataError
-from steps.evaluate.inference import Side
-from steps.evaluate.losses import RowLoss, completion_losses
-from steps.evaluate.params import EvaluationParameters
+from steps.evaluate.losses import RowLoss
 from steps.evaluate.report import ForgettingReport
 from steps.evaluate.statistics import compare_losses
 from steps.files import sha256_of
+from steps.provenance import read_provenance
 from steps.resolve.benchmarks import TEXT_KEY, reference_file
 from steps.resolve.locks import LockedSource
 from steps.tokenizer import begin_token, encoder
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 WINDOW_TOKENS = 1024
 """Of a window, unless the model's context is shorter: a longer one says little more."""
@@ -47,7 +45,7 @@ def read_reference(lock: LockedSource) -> str:
 
 
 def windows_of(text: str, tokenizer: "PreTrainedTokenizerBase", length: int, count: int) -> Dataset:
-    """Windows of the text, columns as :func:`completion_losses` wants them: a window's first token only starts it.
+    """Windows of the text, columns as ``completion_losses`` wants them: a window's first token only starts it.
 
     The whole text becomes tokens once and is cut into pieces that follow each other and do not overlap; the last,
     incomplete one is left out. ``count`` of them, evenly spread, are taken. Where the tokenizer puts a token before a
@@ -78,18 +76,13 @@ def windows_of(text: str, tokenizer: "PreTrainedTokenizerBase", length: int, cou
     )
 
 
-def reference_losses(
-    model: "PreTrainedModel | PeftModel",
-    text: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: EvaluationParameters,
-    side: Side,
-) -> list[RowLoss]:
-    """Loss of every window's tokens but its first; memory does not grow with the text's windows."""
-    # models without position embeddings set no bound
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", WINDOW_TOKENS)
-    windows = windows_of(text, tokenizer, min(WINDOW_TOKENS, context), evaluation.reference_windows)
-    return completion_losses(model, windows, evaluation.batch_size, side)
+def context_of(model_folder: Path) -> int:
+    """Most tokens that a window may have for the model; those without position embeddings set no bound."""
+    from transformers import AutoConfig
+
+    trusted = read_provenance(model_folder)["base_model"]["trust_remote_code"]
+    config = AutoConfig.from_pretrained(model_folder, trust_remote_code=trusted).get_text_config()
+    return min(WINDOW_TOKENS, getattr(config, "max_position_embeddings", WINDOW_TOKENS))
 
 
 def compare_reference(name: str, confidence: float, base: list[RowLoss], tuned: list[RowLoss]) -> ForgettingReport:

@@ -1,6 +1,6 @@
 """Completion loss, row by row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,14 +48,14 @@ def completion_losses(
     lengths: list[int] = list_lengths(examples, "prompt_ids", "completion_ids").tolist()
     losses: dict[int, RowLoss] = {}
     with inference(model, "loss", len(lengths), side) as progress:
-        for indices in _batches(lengths, batch_size, batch_tokens):
+        for indices in batches_of(lengths, batch_size, batch_tokens):
             rows = [examples[index] for index in indices]
             losses.update(zip(indices, _row_losses(model, rows), strict=True))
             progress.advance(len(losses))
     return [losses[index] for index in range(len(lengths))]
 
 
-def _batches(lengths: list[int], batch_size: int, batch_tokens: int) -> Iterator[list[int]]:
+def batches_of(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> Iterator[list[int]]:
     """Rows of like length, longest first, at most ``batch_size`` and ``batch_tokens`` together."""
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     while order:

@@ -51,32 +51,57 @@ class Candidate:
     figures: Sequence[Figure]
 
 
+def asked_of(production: Production, questions: Questions) -> tuple[Production, Questions | None]:
+    """What its model is asked, the same rows as its own chat template has them; or None, and production says why."""
+    if production.folders is None:
+        return production, None
+    try:
+        return production, _rendered(questions, production.folders[2])
+    except DataError as error:
+        why_not = f"its prompt template cannot render a test row: {error}"
+        return replace(production, folders=None, why_not=why_not), None
+
+
+def ask_production(
+    questions: Questions, folders: Folders, evaluation: EvaluationParameters, device: Device, kept: Path | None
+) -> Made:
+    """What the model in production makes of its questions.
+
+    Args:
+        questions: as :func:`asked_of` gives them.
+        folders: of the version in production.
+        evaluation: how much is measured.
+        device: where the model runs.
+        kept: file of its answers, found again by the next candidate.
+    """
+    from peft import PeftModel
+
+    model_folder, adapter_folder, tokenizer_folder = folders
+    gc.collect()  # models hold themselves in circles: without it the ones before would still be in memory
+    model = PeftModel.from_pretrained(load_quantized(model_folder, device), str(adapter_folder))
+    with AnswerFile(kept) if kept else nullcontext() as file:
+        return ask(model, "production", [questions], load_tokenizer(tokenizer_folder), evaluation, file)[0]
+
+
 def against_production(
     production: Production,
+    made: Made | None,
     candidate: Candidate,
     evaluation: EvaluationParameters,
     limits: Limits | None,
-    device: Device,
-    kept: Path | None,
 ) -> ProductionReport:
     """The figures of production and candidate on the same rows.
 
     Args:
         production: what is in production.
+        made: what its model made of the rows; None where it was not asked.
         candidate: the tuned model.
         evaluation: how much is measured.
         limits: of the programs; None where none run.
-        device: where production's model runs.
-        kept: file of production's answers, found again by the next candidate.
     """
     told = ProductionReport(version=production.version, same=production.same, why_not=production.why_not)
-    if production.folders is None:
+    if made is None:
         return told
-    try:
-        questions = _rendered(candidate.questions, production.folders[2])
-    except DataError as error:
-        return told.model_copy(update={"why_not": f"its prompt template cannot render a test row: {error}"})
-    made = _asked(questions, production.folders, evaluation, device, kept)
     losses = comparable(made.losses, candidate.made.losses)
     sides = (replace(made, losses=losses), candidate.made)
     figures = compared(Asked(candidate.questions, sides), evaluation, limits).figures
@@ -89,18 +114,6 @@ def against_production(
 def comparable(losses: Sequence[RowLoss], candidates: Sequence[RowLoss]) -> list[RowLoss]:
     """The same nats, counted per token of the candidate: of another tokenizer's own tokens they would not compare."""
     return [RowLoss(one.nats, other.tokens) for one, other in zip(losses, candidates, strict=True)]
-
-
-def _asked(
-    questions: Questions, folders: Folders, evaluation: EvaluationParameters, device: Device, kept: Path | None
-) -> Made:
-    from peft import PeftModel
-
-    model_folder, adapter_folder, tokenizer_folder = folders
-    gc.collect()  # models hold themselves in circles: without it the ones before would still be in memory
-    model = PeftModel.from_pretrained(load_quantized(model_folder, device), str(adapter_folder))
-    with AnswerFile(kept) if kept else nullcontext() as file:
-        return ask(model, "production", [questions], load_tokenizer(tokenizer_folder), evaluation, file)[0]
 
 
 def _rendered(questions: Questions, tokenizer_folder: Path) -> Questions:

@@ -10,6 +10,8 @@ from zenml.config import CachePolicy
 
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter, QuantizedModel, TokenizerFiles
+from steps.distributed.machine import Machine
+from steps.distributed.params import DistributedParameters
 from steps.errors import ModelError
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
@@ -45,18 +47,21 @@ def evaluate(
     rows, and what decides nothing: loss on the validation rows, and the sets.
 
     Another version in production is no reason to measure again: the step promote sees that it was not measured. The
-    folder that answers are kept in is in the step's ``extra``: another one is no reason to measure again.
+    folder that answers are kept in and the number of processes are in the step's ``extra``: they decide nothing.
     """
+    from steps.evaluate.distributed.launch import processes_of
     from steps.evaluate.evaluate import evaluate_adapter
     from steps.evaluate.kept import kept_answers
 
     folders = (quantized_model.path, adapter.path, tokenizer.path)
-    checkpoints = CheckpointParameters.model_validate(get_step_context().step_run.config.extra["checkpoints"])
+    extra = get_step_context().step_run.config.extra
+    checkpoints = CheckpointParameters.model_validate(extra["checkpoints"])
+    processes = processes_of(DistributedParameters.model_validate(extra["distributed"]), Machine.here().count)
     production = _production(production_lock, *folders) if production_lock.version else None
     asked = production.folders if production else None
     kept = kept_answers(checkpoints.folder, *folders, evaluation.max_new_tokens, asked)
     report = evaluate_adapter(
-        examples["test"], *folders, evaluation, kept, benchmark_lock, examples["validation"], production
+        examples["test"], *folders, evaluation, kept, benchmark_lock, examples["validation"], production, processes
     )
     report.when_stored(kept.forget_tuned)
     return report

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from steps.errors import DataError
 from steps.evaluate.evaluate import evaluate_adapter
-from steps.evaluate.forgetting import read_reference, reference_losses, windows_of
+from steps.evaluate.forgetting import context_of, read_reference, windows_of
+from steps.evaluate.losses import completion_losses
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.evaluate.report import EvaluationReport
 from steps.promote.gate import decide
@@ -31,8 +32,7 @@ def test_the_loss_is_the_models_own_over_the_same_windows(tiny_run: TinyRun) -> 
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces = [ids[start : start + CONTEXT - 1] for start in range(0, len(ids) - CONTEXT + 2, CONTEXT - 1)]
     assert len(ids) - (CONTEXT - 1) < len(pieces) * (CONTEXT - 1) <= len(ids), "all but an incomplete one"
-    everything = EvaluationParameters(reference_windows=1000)
-    losses = reference_losses(model, text, tokenizer, everything, "base")
+    losses = completion_losses(model, windows_of(text, tokenizer, context_of(tiny_run.model), 1000), 4, "base")
     assert len(losses) == len(pieces) > 4
     for piece, loss in list(zip(pieces, losses, strict=True))[:3]:
         window = torch.tensor([[tokenizer.bos_token_id, *piece]])
