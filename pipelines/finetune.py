@@ -57,13 +57,10 @@ def finetune(
     split_rows, _, _, _ = split(rows, splits, evaluation_lock, ingest_report, validation_report)
     blocks, examples, _, tokenizer, format_report = format_step(split_rows, tokenizer_lock, prompt)
     quantized_model, _ = quantize(model_lock, quantization)
-    train_there = train.with_options(  # none of it is part of the cache key
-        extra={"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}, experiment_tracker=active_tracker()
-    )
+    extra = {"checkpoints": checkpoints.model_dump(), "plan": plan.model_dump()}  # none of it is part of a cache key
+    train_there = train.with_options(extra=extra, experiment_tracker=active_tracker())
     adapter, training_report = train_there(blocks, quantized_model, tokenizer, training)
-    evaluate_there = evaluate.with_options(  # answers lie beside the checkpoints
-        extra={"checkpoints": checkpoints.model_dump(), "distributed": plan.distributed.model_dump()}
-    )
+    evaluate_there = evaluate.with_options(extra=extra)
     locks = (benchmark_lock, production_lock)
     evaluation_report = evaluate_there(examples, quantized_model, adapter, tokenizer, *locks, evaluation)
     known = (data_lock, ingest_report, format_report, training_report, evaluation_report)  # for its card

@@ -56,7 +56,7 @@ def evaluate(
     folders = (quantized_model.path, adapter.path, tokenizer.path)
     extra = get_step_context().step_run.config.extra
     checkpoints = CheckpointParameters.model_validate(extra["checkpoints"])
-    processes = processes_of(DistributedParameters.model_validate(extra["distributed"]), Machine.here().count)
+    processes = processes_of(DistributedParameters.model_validate(extra["plan"]["distributed"]), Machine.here().count)
     production = _production(production_lock, *folders) if production_lock.version else None
     asked = production.folders if production else None
     kept = kept_answers(checkpoints.folder, *folders, evaluation.max_new_tokens, asked)

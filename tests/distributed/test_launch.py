@@ -1,5 +1,6 @@
-"""Machines, and what is told of processes that failed."""
+"""Machines, what is told of processes that failed, and what processes import."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from steps.distributed.failure import Failure, error_of, failure_of, failures
 from steps.distributed.launch import Launch, first_failure
 from steps.distributed.machine import FOLDER, Machine
 from steps.errors import ConfigError, DataError, TrainingError
+from steps.fingerprint import _imported_files
 
 
 def test_machines_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +49,15 @@ def test_an_error_of_ours_stays_what_it_is() -> None:
     error = error_of(failed(0, 1.0, DataError("rows.jsonl:3: no end token")), 2, TrainingError, "")
     assert type(error) is DataError
     assert str(error) == "rows.jsonl:3: no end token"
+
+
+@pytest.mark.parametrize("worker", ["steps/train/distributed/worker.py", "steps/evaluate/distributed/worker.py"])
+def test_the_processes_need_no_orchestrator(worker: str) -> None:
+    """They run where ZenML need not be installed."""
+    files = _imported_files(Path(worker).resolve())
+    assert len(files) > 50
+    imported = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in imported if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in names if name.split(".")[0] == "zenml"]
+    assert "torch" in names

@@ -131,10 +131,10 @@ ROWS = (
     Row("learning rate", {"train", *AFTER_TRAIN}, parameters={"training": {"learning_rate": 0.004}}),
     Row("training seed", {"train", *AFTER_TRAIN}, parameters={"training": {"seed": 7}}, slow=True),
     Row(
-        "the memory plan, or where checkpoints lie",
+        "the memory plan, the processes, or where checkpoints lie",
         set(),
         parameters={
-            "plan": {"recompute": "layers"},
+            "plan": {"recompute": "layers", "distributed": {"processes": 1}},
             "checkpoints": {"folder": "{work}/elsewhere", "every_steps": 3, "keep": 1},
         },
     ),

@@ -1,6 +1,5 @@
 """The parts of a training with several processes, one by one and without them."""
 
-import ast
 import subprocess
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from safetensors.torch import save_file
 
 from steps.distributed.machine import NEEDED, Machine
 from steps.errors import ConfigError, DeviceError
-from steps.fingerprint import _imported_files
 from steps.quantize.device import Hardware
-from steps.train.distributed import worker
 from steps.train.distributed.join import ENDED
 from steps.train.distributed.launch import processes_of
 from steps.train.distributed.order import RankOrder, share, with_filler
@@ -191,14 +188,3 @@ def test_the_job_for_several_machines_is_valid_and_sets_what_is_read() -> None:
     assert "steps.train.distributed.join" in script
     assert f"/{ENDED}" in script
     assert subprocess.run(["/bin/sh", "-n", "-c", script], check=False).returncode == 0
-
-
-def test_the_processes_need_no_orchestrator() -> None:
-    """They run where ZenML need not be installed."""
-    files = _imported_files(Path(worker.__file__).resolve())
-    assert len(files) > 50
-    imported = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    names = [alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module or "" for node in imported if isinstance(node, ast.ImportFrom)]
-    assert not [name for name in names if name.split(".")[0] == "zenml"]
-    assert "torch" in names

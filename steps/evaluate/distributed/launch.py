@@ -47,5 +47,6 @@ def examine_by_processes(
         write_task(folder, models, asked, evaluation, kept, shares)
         failure = run(Launch(f"{__package__}.worker", folder, processes))
         if failure is not None:
-            raise error_of(failure, processes, EvaluationError, "what was answered is kept")
+            advice = "where memory is short, take a smaller evaluation.batch_size; what was answered is kept"
+            raise error_of(failure, processes, EvaluationError, advice)
         return gathered([read_outcome(folder, number) for number in range(processes)], shares)
