@@ -1,6 +1,6 @@
 """What a training has learned, and how far two trainings lie apart; without pytest, so that a script can use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,6 @@ from datasets import Dataset, DatasetDict
 from steps.format.pack import pack
 from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
 if TYPE_CHECKING:
@@ -49,9 +48,8 @@ def learn(
     """Train the tiny model as ``PLAIN`` and the changes say."""
     from safetensors.torch import load_file
 
-    output.mkdir(parents=True)
     training = TrainingParameters.model_validate({**PLAIN, **changes})
-    report = train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output, plan=plan)
+    report = replace(run, training=training).train(output, blocks, plan=plan)
     losses = [step.loss for step in report.steps] + [point.loss for point in report.validation]
     return Learned(losses, load_file(output / "adapter_model.safetensors"))
 

@@ -182,15 +182,9 @@ def test_a_base_weight_that_changes_is_seen(tiny_run: TinyRun, tmp_path: Path, m
 
 def test_the_adapter_starts_the_same_whatever_was_drawn_before(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The seed is set before the adapter is made. Control: another seed."""
-    from steps.train.train import train_adapter
-
     digests = []
     for number, seed in enumerate((42, 42, 43)):
         torch.manual_seed(number)
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        training = tiny_run.training.model_copy(update={"seed": seed, "max_steps": 2})
-        report = train_adapter(tiny_run.blocks, tiny_run.model, tiny_run.tokenizer, training, folder)
-        digests.append(report.initial_adapter_sha256)
+        digests.append(tiny_run.train(tmp_path / str(number), seed=seed, max_steps=2).initial_adapter_sha256)
     assert digests[0] == digests[1] != digests[2]
     assert describe_device().kind == "cuda" or digests[0] == tiny_run.report.initial_adapter_sha256

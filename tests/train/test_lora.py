@@ -20,8 +20,7 @@ from steps.merge.merge import merge_adapter
 from steps.provenance import write_provenance
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.train.params import LoraParameters, TrainingParameters
-from steps.train.train import train_adapter
+from steps.train.params import LoraParameters
 from tests.tiny_run import FEW_ANSWERS, TinyRun, with_biases
 
 SEVEN = 2 * 7
@@ -51,14 +50,10 @@ def biased(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> TinyR
     return with_biases(tiny_run, tmp_path_factory.mktemp("biased"))
 
 
-def train(run: TinyRun, output: Path, lora: LoraParameters, **changes: object) -> TrainingParameters:
-    """Train a few steps into ``output``."""
-    output.mkdir(parents=True)
-    changes = {"max_steps": 4, "warmup_ratio": 0.0, "learning_rate": 2e-2, "early_stopping": None, **changes}
-    changes.setdefault("precision", "float32")  # bfloat16 would round the logits that are compared
-    training = run.training.model_copy(update={"lora": lora, **changes})
-    train_adapter(run.blocks, run.model, run.tokenizer, training, output)
-    return training
+def train(run: TinyRun, output: Path, lora: LoraParameters, **changes: Any) -> None:
+    """Train a few steps into ``output``; bfloat16 would round the logits that are compared."""
+    common: dict[str, Any] = {"max_steps": 4, "warmup_ratio": 0.0, "learning_rate": 2e-2, "early_stopping": None}
+    run.train(output, lora=lora, **{"precision": "float32", **common, **changes})
 
 
 @pytest.mark.parametrize("name", KINDS)

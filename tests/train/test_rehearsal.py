@@ -17,23 +17,14 @@ from steps.files import hashes
 from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters
 from steps.train.report import TrainingReport
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
 END = 2
 
 
-def train(
-    run: TinyRun,
-    output: Path,
-    blocks: DatasetDict | None = None,
-    checkpoints: Checkpoints | None = None,
-    **changes: Any,
-) -> TrainingReport:
+def train(run: TinyRun, output: Path, blocks: DatasetDict | None = None, **changes: Any) -> TrainingReport:
     """Three steps unless ``changes`` say otherwise."""
-    output.mkdir()
-    training = run.training.model_copy(update={"max_steps": 3, "evaluate_every": 3, **changes})
-    return train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output, checkpoints)
+    return run.train(output, blocks, **{"max_steps": 3, "evaluate_every": 3, **changes})
 
 
 def relabelled(blocks: DatasetDict, split: str, change: Callable[[int, list[int]], list[int]]) -> DatasetDict:
@@ -89,15 +80,15 @@ def test_a_resumed_training_rehearses_too_unless_all_is_done(
     tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Checkpoints(tmp_path / "checkpoints", "work", CheckpointParameters(every_steps=1))
-    report = train(tiny_run, tmp_path / "first", checkpoints=store)
+    report = train(tiny_run, tmp_path / "first", store=store)
     for folder in sorted(store.folder.iterdir())[-1:]:
         (folder / "manifest.json").unlink()  # the newest is damaged: one step is left
     capsys.readouterr()
-    resumed = train(tiny_run, tmp_path / "resumed", checkpoints=store)
+    resumed = train(tiny_run, tmp_path / "resumed", store=store)
     assert "pre-flight passed" in capsys.readouterr().out
     assert (resumed.resumed_from, resumed.steps) == ([2], report.steps)
     assert hashes(tmp_path / "resumed") == hashes(tmp_path / "first")
-    assert train(tiny_run, tmp_path / "done", checkpoints=store).preflight_seconds == 0
+    assert train(tiny_run, tmp_path / "done", store=store).preflight_seconds == 0
     assert "pre-flight" not in capsys.readouterr().out
 
 
@@ -220,7 +211,7 @@ def test_a_checkpoint_folder_that_cannot_be_made(tiny_run: TinyRun, tmp_path: Pa
     (tmp_path / "file").touch()
     store = Checkpoints(tmp_path / "file", "work", CheckpointParameters())
     with pytest.raises(DeviceError, match=r"file/work: no checkpoint can be written there \(Not a directory\)"):
-        train(tiny_run, tmp_path / "adapter", checkpoints=store)
+        train(tiny_run, tmp_path / "adapter", store=store)
 
 
 def test_a_checkpoint_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -230,7 +221,7 @@ def test_a_checkpoint_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) 
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(TrainingError, match=r"the pre-flight failed at the checkpoint: .*; look at parameters\.ch"):
-            train(tiny_run, tmp_path / "adapter", checkpoints=store)
+            train(tiny_run, tmp_path / "adapter", store=store)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(store.folder.iterdir()) == []

@@ -21,7 +21,6 @@ from steps.train.plan.memory import predict_memory
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, step_down
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
 LARGE, SMALL = Plan(2, 1, recompute="nothing"), Plan(1, 2, recompute="nothing")
@@ -59,9 +58,8 @@ def planned(job: Job, plan: Plan) -> PlannedPlan:
 def train(run: TinyRun, folder: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch) -> TrainingReport:
     """Train by these plans, whatever the planner would choose."""
     monkeypatch.setattr(planning, "plans", lambda job, *_: [planned(job, plan) for plan in plans])
-    (folder / "adapter").mkdir(parents=True)
     store = Checkpoints(folder, "work", CheckpointParameters(every_steps=4))
-    return train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder / "adapter", store)
+    return run.train(folder / "adapter", store=store)
 
 
 def course(report: TrainingReport) -> dict[str, Any]:
@@ -153,8 +151,7 @@ def test_kernels_that_fail_give_way_to_trls(
         raise RuntimeError("PassManager::run failed\nwith many lines")
 
     monkeypatch.setattr("steps.train.cpu.head.TokenScores.forward", broken)
-    (tmp_path / "adapter").mkdir()
-    report = train_adapter(tiny_run.blocks, tiny_run.model, tiny_run.tokenizer, tiny_run.training, tmp_path / "adapter")
+    report = tiny_run.train(tmp_path / "adapter")
     choices = {one.name: (one.value, one.reason) for one in report.choices}
     assert choices["kernels"] == ("plain", "ours failed in the pre-flight")
     assert "RuntimeError: PassManager::run failed" in choices["plan left"][1]
