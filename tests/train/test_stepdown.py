@@ -14,13 +14,14 @@ from steps.errors import TrainingError
 from steps.files import hashes
 from steps.train import planning
 from steps.train.checkpoint import Checkpoints
+from steps.train.distributed.task import LeftPlan
 from steps.train.params import CheckpointParameters
 from steps.train.plan.choose import PlannedPlan
 from steps.train.plan.job import Job
 from steps.train.plan.memory import predict_memory
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, step_down
+from steps.train.stepdown import OutOfMemory, is_out_of_memory, step_down
 from tests.tiny_run import TinyRun
 
 LARGE, SMALL = Plan(2, 1, recompute="nothing"), Plan(1, 2, recompute="nothing")
@@ -118,7 +119,7 @@ def test_the_last_plan_s_error_is_the_end(tiny_run: TinyRun, tmp_path: Path, mon
 def test_other_errors_are_no_reason_for_another_plan() -> None:
     tried: list[Plan] = []
 
-    def fail(plan: Plan, _: list[StepDown]) -> None:
+    def fail(plan: Plan, _: list[LeftPlan]) -> None:
         tried.append(plan)
         raise TrainingError("the training diverged")
 
@@ -131,7 +132,7 @@ def test_plans_that_do_not_fit_what_is_free_are_passed_over() -> None:
     plans = [Plan(size, 1) for size in (8, 4, 2, 1)]
     tried: list[int] = []
 
-    def fail(plan: Plan, _: list[StepDown]) -> None:
+    def fail(plan: Plan, _: list[LeftPlan]) -> None:
         tried.append(plan.micro_batch)
         raise MEMORY
 
