@@ -129,7 +129,7 @@ def _make_faster(trainer: "ResumableTrainer", task: Task, _: Plan) -> str:
     from steps.train.cpu.faster import make_faster
 
     packed = "seq_lengths" in task.blocks["train"].column_names
-    return "; ".join(make_faster(cast("PeftModel", trainer.model), packed=packed))
+    return make_faster(cast("PeftModel", trainer.model), packed=packed)
 
 
 def _fuse(trainer: "ResumableTrainer", task: Task, plan: Plan) -> str:

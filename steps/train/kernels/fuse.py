@@ -9,7 +9,7 @@ from steps.train.kernels import libraries
 from steps.train.kernels.attention import LONGEST, install_attention, takes
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm, ranks
 from steps.train.kernels.layers import decoder_layers
-from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle, other_dropout
+from steps.train.kernels.recognise import is_llama_norm, is_swiglu, obstacle, other_dropout
 from steps.train.kernels.residual import Part, fuse_layers, handlings
 from steps.train.kernels.weights import Scratch
 from steps.train.plan.plan import Plan
@@ -58,10 +58,12 @@ def fuse(model: "PeftModel", plan: Plan) -> Fusion:
         plan: which layers are recomputed, what the others recompute, and which hold their weights dequantised: the
             same numbers, more memory, no work in each pass.
     """
+    from peft.tuners.lora import LoraLayer
+
     fusion = Fusion()
     plain: dict[str, Any] = {}
     for name, module in model.named_modules():
-        if is_lora(module):
+        if isinstance(module, LoraLayer):
             why = obstacle(module)
             if why:
                 fusion.left[name] = why

@@ -32,14 +32,6 @@ class PlannedPlan:
     order: float  # by which plans of one job compare where seconds are not known
 
 
-def choose(
-    job: Job, parameters: PlanParameters, hardware: Hardware, available: int | None = None
-) -> tuple[PlannedPlan, list[Choice]]:
-    """The first of :func:`plans`, and why; arguments and errors as there."""
-    best = plans(job, parameters, hardware, available)[0]
-    return best, why(job, parameters, best, budget_of(parameters, hardware, available))
-
-
 def plans(job: Job, parameters: PlanParameters, hardware: Hardware, available: int | None = None) -> list[PlannedPlan]:
     """The fastest plan that fits, then plans with less and less memory, each the fastest of its size.
 

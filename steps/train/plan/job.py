@@ -79,11 +79,6 @@ class Job:
         return next((why for there, why in checks if there), "")
 
     @cached_property
-    def weights_bytes(self) -> int:
-        """Bytes of the base model on the device."""
-        return self.shape.weight_bytes(self.quantization, self.element)
-
-    @cached_property
     def trained(self) -> int:
         """Parameters of LoRA."""
         return self.shape.lora_parameters(self.training.lora)
@@ -94,13 +89,18 @@ class Job:
         return self.shape.saved_parameters(self.training.lora)
 
     @property
+    def trained_bytes(self) -> int:
+        """Bytes of all that is trained."""
+        return self.trained * self.adapter_element + self.trained_whole * 4
+
+    @property
     def element(self) -> int:
         """Bytes of a number in the device's precision."""
         return 4 if self.device.precision == "float32" else 2
 
     @property
     def adapter_element(self) -> int:
-        """Bytes of a LoRA weight: steps/train/train.py keeps them in bfloat16 where that is the precision."""
+        """Bytes of a LoRA weight: steps/train/build.py keeps them in bfloat16 where that is the precision."""
         return 2 if self.device.precision == "bfloat16" else 4
 
 

@@ -45,7 +45,6 @@ class Linear:
 class ModelShape:
     """Sizes in numbers, not bytes, unless a name says otherwise."""
 
-    model_type: str
     layers: int
     hidden: int
     inner: int  # width of the MLP
@@ -147,7 +146,6 @@ def shape_of(config: "PretrainedConfig", *, trust_remote_code: bool = False) -> 
     total = sum(parameter.numel() for parameter in model.parameters())
     heads = int(text.num_attention_heads)
     return ModelShape(
-        model_type=str(config.model_type),
         layers=int(text.num_hidden_layers),
         hidden=int(text.hidden_size),
         inner=_inner(linear, values),

@@ -62,11 +62,6 @@ class Way:
     wide: bool = False  # whether the residual stream is float32, as prepare_model_for_kbit_training makes it
 
 
-def way_of(job: Job, plan: Plan) -> Way:
-    """The plan's own."""
-    return Way("fused" if plan.fused else "liger" if job.liger else "plain")
-
-
 NOTEBOOK = Way("notebook", wide=True)
 """The notebook's: PEFT's and transformers' modules, float32 norms and residual stream."""
 
@@ -80,7 +75,7 @@ def predict_step_seconds(job: Job, plan: Plan, card: Card = TYPICAL, way: Way | 
         card: where.
         way: other kernels than the plan's.
     """
-    way = way or way_of(job, plan)
+    way = way or Way("fused" if plan.fused else "liger" if job.liger else "plain")
     gpu = _products(job, plan, card) + _attention(job, plan, card) + _moved(job, plan, card, way)
     gpu += _dequantising(job, plan, card)
     layers = job.shape.layers
@@ -89,11 +84,7 @@ def predict_step_seconds(job: Job, plan: Plan, card: Card = TYPICAL, way: Way | 
     else:
         host = HOST_SECONDS[way.kernels] * (layers + HOST_AGAIN * plan.recomputed_layers)
         micro = (gpu**OVERLAP + host**OVERLAP) ** (1 / OVERLAP)
-    update = (
-        UPDATE_MOVES
-        * (job.trained * job.adapter_element + job.trained_whole * 4)
-        / (BANDWIDTH_EFFICIENCY * card.bandwidth)
-    )
+    update = UPDATE_MOVES * job.trained_bytes / (BANDWIDTH_EFFICIENCY * card.bandwidth)
     return plan.accumulation * micro + STEP_SECONDS + update
 
 
