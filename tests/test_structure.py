@@ -27,7 +27,6 @@ LONGER = {
     "steps/train/kernels/triton_attention_backward.py:_backward_queries": KERNEL,
     "steps/train/kernels/triton_attention_backward.py:_backward_keys": KERNEL,
     "tests/benchmarks/cpu_training.py:plain": THEIRS,
-    "tests/benchmarks/format_room.py:write_rows": TABLE,
     "tests/benchmarks/gpu_training.py:their_trainer": THEIRS,
     "tests/benchmarks/gpu_training.py:our_trainer": TABLE,
     "tests/benchmarks/several_gpus.py:measure": TABLE,
