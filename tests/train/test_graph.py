@@ -114,39 +114,39 @@ def test_a_batch_that_does_not_fit_goes_the_ordinary_way_and_adds_up(tmp_path: P
     assert "a sequence of 40 tokens, of at most 32" in str(step)
 
 
-class TestDropout:
-    def test_seeds_of_a_whole_pass_are_those_of_its_calls(self) -> None:
-        calls, whole = Seeds(), Seeds()
-        whole.memory = torch.zeros(9, dtype=torch.int32)
-        torch.manual_seed(4)
-        one_by_one = [seed for count in (3, 1, 2, 3) for seed in calls.draw(count)]
-        state = torch.get_rng_state()
-        torch.manual_seed(4)
-        whole.fill()
-        assert whole.memory.tolist() == one_by_one
-        assert torch.equal(torch.get_rng_state(), state)
-        with whole.reading():
-            assert [int(seed) for count in (3, 1, 2, 3) for seed in whole.draw(count)] == one_by_one
-        assert all(isinstance(seed, int) for seed in whole.draw(2))  # an ordinary pass draws its own
+def test_seeds_of_a_whole_pass_are_those_of_its_calls() -> None:
+    calls, whole = Seeds(), Seeds()
+    whole.memory = torch.zeros(9, dtype=torch.int32)
+    torch.manual_seed(4)
+    one_by_one = [seed for count in (3, 1, 2, 3) for seed in calls.draw(count)]
+    state = torch.get_rng_state()
+    torch.manual_seed(4)
+    whole.fill()
+    assert whole.memory.tolist() == one_by_one
+    assert torch.equal(torch.get_rng_state(), state)
+    with whole.reading():
+        assert [int(seed) for count in (3, 1, 2, 3) for seed in whole.draw(count)] == one_by_one
+    assert all(isinstance(seed, int) for seed in whole.draw(2))  # an ordinary pass draws its own
 
-    @pytest.mark.parametrize("plan", list(PLANS))
-    def test_masks_are_those_of_the_ordinary_pass(self, tmp_path: Path, plan: str) -> None:
-        """In the forward pass, its recomputation and the backward pass; and others in each micro-batch."""
-        model = tiny_peft(tmp_path, lora_dropout=0.3)
-        step = captured(model, fuse(model, PLANS[plan]))
-        inputs = packed()
-        torch.manual_seed(11)
-        expected = [ordinary(model, inputs, TRAINED) for _ in range(2)]
+
+@pytest.mark.parametrize("plan", list(PLANS))
+def test_dropouts_masks_are_those_of_the_ordinary_pass(tmp_path: Path, plan: str) -> None:
+    """In the forward pass, its recomputation and the backward pass; and others in each micro-batch."""
+    model = tiny_peft(tmp_path, lora_dropout=0.3)
+    step = captured(model, fuse(model, PLANS[plan]))
+    inputs = packed()
+    torch.manual_seed(11)
+    expected = [ordinary(model, inputs, TRAINED) for _ in range(2)]
+    model.zero_grad()
+    torch.manual_seed(11)
+    assert expected[0][0] != expected[1][0]
+    for loss, by_weight in expected:
+        found = step.run(inputs, TRAINED)
+        assert found is not None
+        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
+        for name, gradient in gradients(model).items():
+            torch.testing.assert_close(gradient, by_weight[name], rtol=1e-4, atol=1e-6)
         model.zero_grad()
-        torch.manual_seed(11)
-        assert expected[0][0] != expected[1][0]
-        for loss, by_weight in expected:
-            found = step.run(inputs, TRAINED)
-            assert found is not None
-            torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
-            for name, gradient in gradients(model).items():
-                torch.testing.assert_close(gradient, by_weight[name], rtol=1e-4, atol=1e-6)
-            model.zero_grad()
 
 
 def test_a_capture_that_fails_leaves_training_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,11 +222,8 @@ def trained(
     run: TinyRun, folder: Path, replayed: bool, dropout: float, accumulate: int
 ) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
     """Loss and tokens of each step, and the adapter."""
-    from peft import LoraConfig
-
-    lora = LoraConfig(r=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     settings = {"max_steps": 6, "per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulate}
-    trainer = cast(Trainer, float32_trainer(Trainer, run, folder, lora, **settings))
+    trainer = cast(Trainer, float32_trainer(Trainer, run, folder, dropout, **settings))
     model = cast(PeftModel, trainer.model)
     fusion = fuse(model, PLANS["layers"])
     if replayed:

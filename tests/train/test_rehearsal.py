@@ -140,7 +140,7 @@ def collator(change: Callable[[list[dict[str, Any]]], None], after: Callable[[An
         yield
 
 
-def nothing(_: object) -> None:
+def nothing(*_: object) -> None:
     pass
 
 
@@ -234,10 +234,6 @@ def test_a_checkpoint_that_does_not_give_back(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, method: str
 ) -> None:
     """One way of reading it that reads nothing."""
-    monkeypatch.setattr(f"steps.train.trainer.ResumableTrainer.{method}", nothing_loaded)
+    monkeypatch.setattr(f"steps.train.trainer.ResumableTrainer.{method}", nothing)
     with pytest.raises(PipelineError, match=f"a checkpoint does not give back the {part}: a resumed run would differ"):
         train(tiny_run, tmp_path / "adapter")
-
-
-def nothing_loaded(*_: object) -> None:
-    pass
