@@ -2,7 +2,7 @@
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from datasets import DatasetDict
 
@@ -134,19 +134,16 @@ def _train(
     from steps.train.adapter import digest, trainable
     from steps.train.build import build_trainer
     from steps.train.callbacks import Recorder
-    from steps.train.course import Course
     from steps.train.distributed.shard import gather_adapter
-    from steps.train.meter import Meter
     from steps.train.preemption import CheckpointSchedule
     from steps.train.rehearsal import Rehearsal
 
-    course, store = Course(), shared.store()
-    recorder = Recorder(course, Meter(course, task.device.kind == "cuda"), on_metrics)
+    store, recorder = shared.store(), Recorder(on_metrics, on_gpu=task.device.kind == "cuda")
     trainer = build_trainer(task, plan, recorder, str(store.folder))
     rehearsal = Rehearsal(trainer, task.blocks, store)
     trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go, task.ranks))
     trainer.add_callback(rehearsal)
-    model = cast("PeftModel", trainer.model)
+    model, course = trainer.adapted, trainer.course
     require_space(shared.output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
     trainer.run(store)
     trainer.sum_up()

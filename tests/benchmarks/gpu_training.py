@@ -66,8 +66,6 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     from steps.quantize.device import describe_device
     from steps.train.build import Task, build_trainer
     from steps.train.callbacks import Recorder
-    from steps.train.course import Course
-    from steps.train.meter import Meter
     from steps.train.params import LoraParameters, TrainingParameters
     from steps.train.plan.memory import GIB, predict_memory
     from steps.train.plan.params import PlanParameters
@@ -95,8 +93,7 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
         kept = {"recompute": side.recompute, "held_layers": side.held_layers, "captured": bool(side.graph)}
         fused = bool(side.kernels)
         plan = Plan(side.micro, side.accumulate, side.recomputed_layers, fused, **cast(Any, kept if fused else {}))
-    course = Course()
-    trainer = build_trainer(task, plan, Recorder(course, Meter(course, device.kind == "cuda"), nowhere), "/tmp/gpu")  # noqa: S108 - nothing is saved
+    trainer = build_trainer(task, plan, Recorder(nowhere, on_gpu=device.kind == "cuda"), "/tmp/gpu")  # noqa: S108 - nothing is saved
     memory = predict_memory(job_of(task), plan)
     return trainer, {
         "plan": str(plan),

@@ -101,9 +101,7 @@ def test_every_moment_belongs_to_one_phase(tiny_run: TinyRun) -> None:
 
 def test_costs_are_summed_over_a_kill(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The checkpoint that the work goes on from holds what had been spent until then."""
-    tiny_run.blocks.save_to_disk(tmp_path / "blocks")
-    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
-    work = Work(tmp_path / "blocks", tiny_run.model, tiny_run.tokenizer, tiny_run.training, checkpoints)
+    work = Work.of(tiny_run, tmp_path)
     assert train_until(work, KillPoint("optimizer", 8), tmp_path / "killed") == -signal.SIGKILL
     folder = work.store().newest()
     assert folder is not None

@@ -194,10 +194,8 @@ def test_two_processes_go_on_from_what_one_or_two_left(
 @pytest.mark.slow
 def test_no_process_outlives_a_killed_parent(run: TinyRun, tmp_path: Path) -> None:
     """The parent is killed as by the system; its processes go with it, and one alone goes on."""
-    run.blocks.save_to_disk(tmp_path / "blocks")
-    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
     plan = PlanParameters.model_validate({"distributed": {"processes": 2}})
-    work = Work(tmp_path / "blocks", run.model, run.tokenizer, run.training, checkpoints, plan)
+    work = replace(Work.of(run, tmp_path), plan=plan)
     started: list[psutil.Process] = []
 
     def kill() -> None:
