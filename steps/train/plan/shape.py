@@ -166,14 +166,11 @@ def _sizes(module: "torch.nn.Linear | Conv1D") -> tuple[int, int]:
 
 
 def _inner(linear: Sequence[Linear], values: dict[str, Any]) -> int:
-    widths = [layer.outputs for layer in linear if layer.child == "up_proj"]
-    return (
-        widths[0]
-        if widths
-        else int(
-            values.get("intermediate_size") or values.get("n_inner") or max((one.outputs for one in linear), default=0)
-        )
-    )
+    for layer in linear:
+        if layer.child == "up_proj":
+            return layer.outputs
+    named = values.get("intermediate_size") or values.get("n_inner")
+    return int(named or max((one.outputs for one in linear), default=0))
 
 
 def shape_of_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelShape:
