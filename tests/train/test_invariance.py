@@ -29,15 +29,15 @@ def same(one: Learned, other: Learned) -> bool:
     return distance(one, other).within(LOSS, ADAPTER)
 
 
-def uneven(blocks: DatasetDict, count: int) -> DatasetDict:
-    """The first blocks, of which every third trains few tokens: a mean of means is not the mean of all."""
+def uneven(blocks: DatasetDict) -> DatasetDict:
+    """The first eleven blocks, of which every third trains few tokens: a mean of means is not the mean of all."""
 
     def thin(block: dict[str, list[int]], number: int) -> dict[str, list[int]]:
         trained = [position for position, label in enumerate(block["labels"]) if label != -100]
         kept = set(trained if number % 3 else trained[-4:])
         return {**block, "labels": [x if at in kept else -100 for at, x in enumerate(block["labels"])]}
 
-    train = blocks["train"].select(range(count)).map(thin, with_indices=True)
+    train = blocks["train"].select(range(11)).map(thin, with_indices=True)
     return DatasetDict(train=train, validation=blocks["validation"])
 
 
@@ -47,7 +47,7 @@ def test_micro_batch_times_accumulation(
     tiny_run: TinyRun, tmp_path: Path, batch_size: int, accumulation: int, packed: bool
 ) -> None:
     """Eleven blocks: an epoch's second window has three, which is no multiple of two or four either."""
-    blocks = uneven(tiny_run.blocks if packed else unpacked(tiny_run.blocks), 11)
+    blocks = uneven(tiny_run.blocks if packed else unpacked(tiny_run.blocks))
     whole = learn(tiny_run, tmp_path / "8x1", blocks, batch_size=8)
     split = learn(tiny_run, tmp_path / "split", blocks, batch_size=batch_size, gradient_accumulation=accumulation)
     assert len(whole.losses) == 2 * 3 * 2, "two windows in each of three epochs, and an evaluation after each"
@@ -59,7 +59,7 @@ def test_the_mean_of_means_is_seen(tiny_run: TinyRun, tmp_path: Path, monkeypatc
     """Without the number of tokens of the whole window each micro-batch weighs the same."""
     from steps.train.trainer import ResumableTrainer
 
-    blocks = uneven(tiny_run.blocks, 11)
+    blocks = uneven(tiny_run.blocks)
     whole = learn(tiny_run, tmp_path / "8x1", blocks, batch_size=8)
     monkeypatch.setattr(ResumableTrainer, "_get_num_items_in_batch", lambda *_: None)
     split = learn(tiny_run, tmp_path / "1x8", blocks, batch_size=1, gradient_accumulation=8)

@@ -28,7 +28,6 @@ class Fusion:
     """What ``fuse`` did, for logs and reports."""
 
     projections: int = 0
-    shared_inputs: int = 0
     mlps: int = 0
     attentions: int = 0
     norms: int = 0
@@ -103,7 +102,6 @@ def _fuse_block(module: torch.nn.Module, children: dict[str, Any], fusion: Fusio
         together = [children.pop(child) for child in siblings if child in children]
         if together:
             SharedInput(together, scratch, siblings[0], hold).install()
-            fusion.shared_inputs += len(together) > 1
     for child, layer in children.items():
         SharedInput([layer], scratch, child, hold).install()
 

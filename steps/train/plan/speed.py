@@ -21,7 +21,7 @@ them, and the host is assumed to be that machine's. Nothing here has been measur
 
 from dataclasses import dataclass
 
-from steps.train.plan.cards import TYPICAL, Card
+from steps.train.plan.cards import Card
 from steps.train.plan.job import Job
 from steps.train.plan.plan import Plan
 
@@ -66,7 +66,7 @@ NOTEBOOK = Way("notebook", wide=True)
 """The notebook's: PEFT's and transformers' modules, float32 norms and residual stream."""
 
 
-def predict_step_seconds(job: Job, plan: Plan, card: Card = TYPICAL, way: Way | None = None) -> float:
+def predict_step_seconds(job: Job, plan: Plan, card: Card, way: Way | None = None) -> float:
     """Seconds of an optimiser step.
 
     Args:
