@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import DatasetDict
-from torch.nn.modules.module import register_module_forward_pre_hook
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from steps.errors import DataError, DeviceError, PipelineError, TrainingError
@@ -18,6 +17,7 @@ from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters
 from steps.train.report import TrainingReport
 from tests.tiny_run import TinyRun
+from tests.train.short_memory import no_memory_for
 
 END = 2
 
@@ -165,24 +165,6 @@ def test_a_collator_that_masks_the_end_token(tiny_run: TinyRun, tmp_path: Path) 
     message = "DataCollatorForLanguageModeling takes the end token out of the labels"
     with collator(nothing, mask), pytest.raises(TrainingError, match=message):
         train(tiny_run, tmp_path / "adapter")
-
-
-@contextmanager
-def no_memory_for(tokens: int, *, training: bool) -> Iterator[list[int]]:
-    """Fails on a batch of so many tokens or more; gives the sizes of the training batches that came through."""
-    sizes: list[int] = []
-
-    def check(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if isinstance(module, torch.nn.Embedding) and module.training == training:
-            sizes.append(inputs[0].numel())
-            if sizes[-1] >= tokens:
-                raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate all of it")
-
-    hook = register_module_forward_pre_hook(check)
-    try:
-        yield sizes
-    finally:
-        hook.remove()
 
 
 def test_the_largest_micro_batch_comes_first(tiny_run: TinyRun, tmp_path: Path) -> None:

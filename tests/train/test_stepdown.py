@@ -1,14 +1,10 @@
 """Where memory is short a smaller plan takes over, from the same optimiser step."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from steps.errors import TrainingError
 from steps.files import hashes
@@ -23,33 +19,9 @@ from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
 from steps.train.stepdown import OutOfMemory, is_out_of_memory, step_down
 from tests.tiny_run import TinyRun
+from tests.train.short_memory import MEMORY, no_memory_at
 
 LARGE, SMALL = Plan(2, 1, recompute="nothing"), Plan(1, 2, recompute="nothing")
-MEMORY = torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate all of it")
-
-
-@contextmanager
-def no_memory_at(call: int, *, optimizer: bool = False) -> Iterator[list[int]]:
-    """The one training pass, or optimiser step, of that number finds no memory: another process has it."""
-    calls: list[int] = []
-
-    def count() -> None:
-        calls.append(len(calls) + 1)
-        if len(calls) == call:
-            raise MEMORY
-
-    def in_a_pass(module: torch.nn.Module, _: object) -> None:
-        if isinstance(module, torch.nn.Embedding) and module.training:
-            count()
-
-    def in_a_step(*_: Any) -> None:
-        count()
-
-    hook = register_optimizer_step_pre_hook(in_a_step) if optimizer else register_module_forward_pre_hook(in_a_pass)
-    try:
-        yield calls
-    finally:
-        hook.remove()
 
 
 def planned(job: Job, plan: Plan) -> PlannedPlan:
