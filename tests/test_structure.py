@@ -28,7 +28,6 @@ LONGER = {
     "steps/train/kernels/triton_attention_backward.py:_backward_keys": KERNEL,
     "tests/benchmarks/cpu_training.py:plain": THEIRS,
     "tests/benchmarks/gpu_training.py:their_trainer": THEIRS,
-    "tests/benchmarks/gpu_training.py:our_trainer": TABLE,
     "tests/benchmarks/several_gpus.py:measure": TABLE,
     "tests/end_to_end/test_server_drill.py:test_the_server_restarts_between_two_steps": STORY,
     "tests/pipelines/test_compare.py:evaluation": TABLE,
