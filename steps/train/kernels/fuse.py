@@ -13,12 +13,11 @@ from steps.train.kernels.recognise import is_llama_norm, is_swiglu, obstacle, ot
 from steps.train.kernels.residual import Part, fuse_layers, handlings
 from steps.train.kernels.weights import Scratch
 from steps.train.plan.plan import Plan
+from steps.train.plan.shape import MLP, SIBLINGS
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Children of one module that read the same input."""
 LAST = ("o_proj", "down_proj")
 """Children whose output their module returns."""
 
@@ -94,8 +93,8 @@ def _fuse_block(module: torch.nn.Module, children: dict[str, Any], fusion: Fusio
             part.gradient_margin = sum(ranks([children[last]]))
     for siblings in SIBLINGS:
         part.margin += sum(ranks([children[child] for child in siblings if child in children]))
-    if {"gate_proj", "up_proj", "down_proj"} <= children.keys() and is_swiglu(module):
-        layers = [children.pop(child) for child in ("gate_proj", "up_proj", "down_proj")]
+    if children.keys() >= set(MLP) and is_swiglu(module):
+        layers = [children.pop(child) for child in MLP]
         install_mlp(module, layers, scratch, remake_gate_up=part.handling.remake_gate_up, hold=hold)
         fusion.mlps += 1
     for siblings in SIBLINGS:

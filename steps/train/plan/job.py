@@ -6,7 +6,7 @@ from functools import cached_property
 from steps.quantize.device import Device
 from steps.quantize.params import QuantizationParameters
 from steps.train.params import TrainingParameters
-from steps.train.plan.shape import ATTENTION, MLP, Linear, ModelShape
+from steps.train.plan.shape import SIBLINGS, Linear, ModelShape
 
 WELL_FILLED = 0.8
 """Least mean length of blocks over the longest at which it pays to fill a micro-batch up, as a captured one is."""
@@ -109,7 +109,7 @@ def _laid_out(targeted: list[Linear], rank: int) -> int:
     groups: dict[tuple[str, str], list[Linear]] = {}
     for one in targeted:
         owner = one.name.rpartition(".")[0]
-        siblings = next((names for names in (ATTENTION, MLP[:2]) if one.child in names), (one.child,))
+        siblings = next((names for names in SIBLINGS if one.child in names), (one.child,))
         groups.setdefault((owner, siblings[0]), []).append(one)
     return sum(
         (sum(one.outputs for one in group) + rank * len(group)) * (group[0].inputs + rank * len(group))

@@ -19,6 +19,8 @@ QUANTISATION_BLOCK, SECOND_BLOCK = 64, 256
 """Weights that share a quantisation constant, and constants that share one of their own (bitsandbytes' defaults)."""
 ATTENTION = ("q_proj", "k_proj", "v_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
+SIBLINGS = (ATTENTION, MLP[:2])
+"""Children of one module that read the same input."""
 
 
 @dataclass(frozen=True)
