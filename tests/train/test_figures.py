@@ -15,7 +15,7 @@ from steps.quantize.device import Device
 from steps.train.account import cost_of
 from steps.train.checkpoint import Checkpoints
 from steps.train.course import Course
-from steps.train.meter import Meter
+from steps.train.meter import Meter, tokens_in
 from steps.train.page import PHASES, draw
 from steps.train.params import CheckpointParameters, LoraParameters
 from steps.train.report import SkippedStep, TrainedStep
@@ -126,10 +126,10 @@ def test_work_before_the_training_proper_is_start() -> None:
     """So a rehearsal's passes are no training."""
     course = Course()
     meter = Meter(course, on_gpu=False)
-    meter.count({"input_ids": torch.ones(1, 7)})
+    meter.add(tokens_in({"input_ids": torch.ones(1, 7)}))
     meter.mark("forward")
     meter.begin()
-    meter.count({"input_ids": torch.ones(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])})
+    meter.add(tokens_in({"input_ids": torch.ones(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}))
     meter.mark("forward")
     meter.update()
     assert course.seconds_in.keys() == {"start", "forward"}
