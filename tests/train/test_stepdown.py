@@ -17,7 +17,14 @@ from steps.train.plan.job import Job
 from steps.train.plan.memory import predict_memory
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import OutOfMemory, is_out_of_memory, step_down
+from steps.train.stepdown import (
+    LeavePlan,
+    OutOfMemory,
+    PreflightError,
+    is_out_of_memory,
+    next_plan,
+    step_down,
+)
 from tests.tiny_run import TinyRun
 from tests.train.short_memory import MEMORY, no_memory_at
 
@@ -113,6 +120,28 @@ def test_plans_that_do_not_fit_what_is_free_are_passed_over() -> None:
         with pytest.raises(torch.OutOfMemoryError):
             step_down(plans, list, lambda plan, fits=fits: plan.micro_batch <= fits, fail)  # type: ignore[misc]  # mypy infers no default
         assert tried == expected, "the last one is tried whatever is said of it"
+
+
+def test_new_processes_go_on_where_the_former_left() -> None:
+    """With the plans that were left they find the next one, or the error is the end."""
+    plain = Plan(1, 2, fused=False)
+
+    def leave(error: Exception, *before: LeftPlan) -> LeftPlan:
+        def fail(*_: object) -> None:
+            raise error
+
+        with pytest.raises(LeavePlan) as caught:
+            next_plan([LARGE, SMALL], lambda: [plain], list(before), fail)
+        return caught.value.left
+
+    first = leave(MEMORY)
+    assert first == LeftPlan(plan=str(LARGE), reason="CUDA out of memory.", plain=False)
+    assert next_plan([LARGE, SMALL], list, [first], lambda plan, _: plan) == SMALL
+    second = leave(PreflightError("kernels failed"), first)
+    assert (second.plan, second.plain) == (str(SMALL), True)
+    assert next_plan([LARGE, SMALL], lambda: [plain], [first, second], lambda plan, _: plan) == plain
+    with pytest.raises(torch.OutOfMemoryError):
+        leave(MEMORY, first)
 
 
 def test_kernels_that_fail_give_way_to_trls(
