@@ -79,7 +79,7 @@ bench: install  ## measure data rooms, tokenisation, training on a CPU, answers,
 	@$(RUN) python -W ignore -m tests.benchmarks.disk
 
 bench-gpu: install  ## on a GPU: our training plans and plain TRL side by side on a random Llama-2-7B
-	@$(RUN) PYTHONPATH=. python -W ignore tests/benchmarks/gpu_training.py --sides "$$(cat tests/benchmarks/gpu_sides.txt)" --output docs/gpu_training.json
+	@$(RUN) python -W ignore -m tests.benchmarks.gpu_training --sides "$$(cat tests/benchmarks/gpu_sides.txt)" --output docs/gpu_training.json
 
 lint: install  ## ruff: format and lint
 	@$(RUN) ruff format --check .

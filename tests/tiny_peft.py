@@ -106,9 +106,7 @@ def step(model: PeftModel, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch
     return output.logits.detach(), gradients
 
 
-def float32_trainer(
-    kind: type[SFTTrainer], run: TinyRun, folder: Path, lora: LoraConfig, **settings: Any
-) -> SFTTrainer:
+def float32_trainer(kind: type[SFTTrainer], run: TinyRun, folder: Path, dropout: float, **settings: Any) -> SFTTrainer:
     """A trainer of the tiny run's blocks whose arithmetic and adapter are float32; ``settings`` are SFTConfig's."""
     set_seed(1)
     device = describe_device("float32", "sdpa")
@@ -131,7 +129,9 @@ def float32_trainer(
         ),
         train_dataset=run.blocks["train"],
         processing_class=load_tokenizer(run.tokenizer),
-        peft_config=lora,
+        peft_config=LoraConfig(
+            r=8, lora_alpha=16, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
     )
     for parameter in cast("PeftModel", trainer.model).parameters():
         if parameter.requires_grad:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from datasets import DatasetDict
 
@@ -19,8 +20,11 @@ from steps.resolve.locks import DataLock, ModelLock
 from steps.resolve.params import BaseModelParameters, DataParameters, Source
 from steps.split.params import SplitParameters
 from steps.split.split import split_rows
+from steps.train.checkpoint import Checkpoints
 from steps.train.params import TrainingParameters
+from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
+from steps.train.tracking import OnMetrics, nowhere
 from steps.train.train import train_adapter
 from tests.tiny import write_model, write_rows
 
@@ -43,6 +47,23 @@ class TinyRun:
     data: DataLock
     ingested: IngestReport
     formatted: FormatReport
+
+    def train(
+        self,
+        output: Path,
+        blocks: DatasetDict | None = None,
+        *,
+        store: Checkpoints | None = None,
+        plan: PlanParameters | None = None,
+        on_metrics: OnMetrics = nowhere,
+        **changes: Any,
+    ) -> TrainingReport:
+        """Train another adapter into ``output``; ``changes`` are the recipe's and are not validated."""
+        output.mkdir(parents=True)
+        training = self.training.model_copy(update=changes)
+        return train_adapter(
+            blocks or self.blocks, self.model, self.tokenizer, training, output, store, on_metrics, plan
+        )
 
 
 def make_tiny_run(folder: Path, width: int = 64) -> TinyRun:

@@ -25,10 +25,19 @@ class DistributedParameters(Parameters):
 
     def misfit(self, blocks: int) -> str | None:
         """What is wrong with ``processes`` for an optimiser step of so many blocks, or None."""
-        if self.processes == "auto" or blocks % self.processes == 0:
-            return None
-        valid = ", ".join(str(number) for number in range(1, blocks + 1) if blocks % number == 0)
-        return (
-            f"{self.processes} does not divide the {blocks} blocks of an optimiser step (training.batch_size x "
-            f"gradient_accumulation); use one of {valid}"
-        )
+        return None if self.processes == "auto" else no_divisor(self.processes, blocks)
+
+
+def no_divisor(number: int, blocks: int, each: str = "") -> str | None:
+    """What is wrong with a number that is to divide the blocks of an optimiser step, or of ``each``; or None."""
+    if blocks % number == 0:
+        return None
+    return (
+        f"{number} does not divide the {blocks} blocks of an optimiser step (training.batch_size x "
+        f"gradient_accumulation){each}; use one of {', '.join(map(str, divisors(blocks)))}"
+    )
+
+
+def divisors(number: int) -> list[int]:
+    """From 1 to the number itself."""
+    return [one for one in range(1, number + 1) if number % one == 0]

@@ -7,10 +7,10 @@ from steps.quantize.device import Choice, Device
 from steps.rows import list_lengths
 from steps.train.build import Task
 from steps.train.course import Course
+from steps.train.distributed.task import LeftPlan
 from steps.train.divergence import spikes
 from steps.train.plan.plan import Plan
 from steps.train.report import Cost, TrainingReport
-from steps.train.stepdown import StepDown
 from steps.train.utilization import PEAK_FLOPS, FlopPerToken, flop_per_token, mean_context
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Trained:
     parameters: tuple[int, int]  # trained ones, all
     plan: Plan
     kernels: str  # what was put into the model, and what was not
-    left: list[StepDown]  # plans of this call that needed too much memory
+    left: list[LeftPlan]  # plans of this call that needed too much memory
     preflight_seconds: float  # of this call; 0 if it trained nothing
 
 
@@ -56,17 +56,16 @@ def report_of(task: Task, trained: Trained, plan_choices: list[Choice]) -> Train
         flop_per_token=flop.model,
         initial_adapter_sha256=trained.initial,
         device=task.device.reason,
-        choices=[*task.device.choices, *plan_choices, *_outcomes(trained)],
+        choices=[
+            *task.device.choices,
+            *plan_choices,
+            Choice("kernels in the model", trained.kernels, "what the model allowed"),
+            *(Choice("plan left", one.plan, one.reason) for one in trained.left),
+        ],
         preflight_seconds=trained.preflight_seconds,
         cost=cost_of(course, flop, task.device, task.ranks.size),
         parameters=training.model_dump(mode="json"),
     )
-
-
-def _outcomes(trained: Trained) -> list[Choice]:
-    """What came of the plan."""
-    done = Choice("kernels in the model", trained.kernels, "what the model allowed")
-    return [done, *(Choice("plan left", str(one.plan), one.reason) for one in trained.left)]
 
 
 def cost_of(course: Course, flop: FlopPerToken, device: Device, devices: int) -> Cost:

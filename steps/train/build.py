@@ -1,8 +1,9 @@
 """The trainer of a task by a plan: model, adapter, kernels, and what watches it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict
 
@@ -71,10 +72,10 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     trainer = _with_adapter(task, plan, recorder, working)
     initialize(trainer, training, read_provenance(task.model_folder)["base_model"])
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary; the progress line says it
-    _set_types(cast("PeftModel", trainer.model), task.device)
+    _set_types(trainer.adapted, task.device)
     trainer.start()
     if plan.sharded:
-        shard(cast("PeftModel", trainer.model), task.device, task.ranks)
+        shard(trainer.adapted, task.device, task.ranks)
     if training.lora.loraplus_lr_ratio is not None:
         trainer.optimizer = loraplus_optimizer(trainer, training, training.lora.loraplus_lr_ratio)
     if plan.fused:
@@ -89,11 +90,10 @@ def _with_adapter(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     from transformers import set_seed
 
     from steps.train.adapter import lora_config
-    from steps.train.callbacks import BestAdapter
+    from steps.train.callbacks import BestAdapter, EvaluateAtEnd
     from steps.train.distributed.order import share
     from steps.train.distributed.parts import Parts
     from steps.train.divergence import DivergenceGuard
-    from steps.train.evaluation import EvaluateAtEnd
     from steps.train.trainer import ResumableTrainer
 
     training, blocks, ranks = task.training, task.blocks, task.ranks
@@ -129,7 +129,7 @@ def _make_faster(trainer: "ResumableTrainer", task: Task, _: Plan) -> str:
     from steps.train.cpu.faster import make_faster
 
     packed = "seq_lengths" in task.blocks["train"].column_names
-    return "; ".join(make_faster(cast("PeftModel", trainer.model), packed=packed))
+    return make_faster(trainer.adapted, packed=packed)
 
 
 def _fuse(trainer: "ResumableTrainer", task: Task, plan: Plan) -> str:
@@ -138,12 +138,11 @@ def _fuse(trainer: "ResumableTrainer", task: Task, plan: Plan) -> str:
     from steps.train.graph.capture import CapturedStep
     from steps.train.kernels.fuse import fuse
 
-    model = cast("PeftModel", trainer.model)
-    fusion = fuse(model, plan)
+    fusion = fuse(trainer.adapted, plan)
     if plan.captured:
         tokens, sequences = largest_batch(task.blocks["train"], plan.micro_batch)
         trainer.captured = CapturedStep(
-            model,
+            trainer.adapted,
             fusion,
             tokens=tokens,
             block=int(list_lengths(task.blocks["train"], "input_ids").max()),
@@ -169,8 +168,6 @@ def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":
     """TRL's configuration for the task by the plan; the data are tokenised and packed already."""
     from trl.trainer.sft_config import SFTConfig
 
-    from steps.train.evaluation import steps_between
-
     training, device = task.training, task.device
     on_cpu = device.kind == "cpu"
     return SFTConfig(
@@ -189,7 +186,7 @@ def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":
         dataloader_pin_memory=not on_cpu,
         accelerator_config={"non_blocking": not on_cpu},  # else each batch waits for the GPU
         eval_strategy="steps" if len(task.blocks["validation"]) else "no",
-        eval_steps=steps_between(training, len(task.blocks["train"])),
+        eval_steps=_steps_between_evaluations(training, len(task.blocks["train"])),
         save_strategy="no",
         logging_strategy="no",  # every log waits for the GPU; the guard takes the figures when they have arrived
         logging_nan_inf_filter=False,  # it would leave such batches out of the validation loss
@@ -201,6 +198,14 @@ def sft_config(task: Task, plan: Plan, working: str) -> "SFTConfig":
         padding_free="seq_lengths" in task.blocks["train"].column_names,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+
+
+def _steps_between_evaluations(training: TrainingParameters, blocks: int) -> int:
+    """Optimiser steps between two measurements of the validation loss, for so many blocks of the training split."""
+    if training.evaluations_per_epoch is None:
+        return training.evaluate_every
+    steps = math.ceil(math.ceil(blocks / training.batch_size) / training.gradient_accumulation)
+    return max(1, steps // training.evaluations_per_epoch)
 
 
 def _checkpointing(task: Task, plan: Plan) -> dict[str, Any]:

@@ -23,9 +23,9 @@ BEST = "best.safetensors"
 class Recorder(TrainerCallback):
     """Collects loss, learning rate and gradient norm of every step, hands them on, and draws the progress line."""
 
-    def __init__(self, course: Course, meter: Meter, on_metrics: OnMetrics) -> None:
-        self.course = course
-        self.meter = meter
+    def __init__(self, on_metrics: OnMetrics, *, on_gpu: bool) -> None:
+        self.course = Course()
+        self.meter = Meter(self.course, on_gpu)
         self.on_metrics = on_metrics
         self.progress = Progress("train", 1)
         self.before = (0, 0.0)
@@ -138,3 +138,12 @@ class BestAdapter(TrainerCallback):
         if self.weights:
             for name, parameter in trainable(model).items():
                 part(parameter.data).copy_(self.weights[name])
+
+
+class EvaluateAtEnd(TrainerCallback):
+    """Measures after the last step too, whatever the interval: the last adapter may be the best."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Ask for an evaluation once all steps are done."""
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True

@@ -37,7 +37,7 @@ class DivergenceGuard(TrainerCallback):
     """
 
     def __init__(
-        self, divergence: DivergenceParameters, recorder: "Recorder", blocks: Dataset, *, sharded: bool = False
+        self, divergence: DivergenceParameters, recorder: "Recorder", blocks: Dataset, *, sharded: bool
     ) -> None:
         self.divergence = divergence
         self.sharded = sharded  # fused optimisers take no sign from outside for weights in parts

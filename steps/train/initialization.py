@@ -87,10 +87,12 @@ def eva(model: "PeftModel", trainer: "SFTTrainer", training: TrainingParameters)
         ModelError: the narrowest layer has fewer inputs than directions are looked for.
     """
     from peft import EvaConfig, initialize_lora_eva_weights
+    from peft.tuners.lora import LoraLayer
 
     rho = EvaConfig().rho
     components = round(training.lora.r * rho)
-    narrowest = min(layer.in_features for layer in _lora_layers(model))
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    narrowest = min(layer.in_features for layer in layers)
     if components > narrowest:
         raise ModelError(
             f"{KEY}.r: eva looks for {components} directions in the inputs of a layer, and the narrowest has "
@@ -106,12 +108,6 @@ def eva(model: "PeftModel", trainer: "SFTTrainer", training: TrainingParameters)
     for name, weight in trainable(model).items():
         if "lora_A" in name or "lora_B" in name:
             weight.data = weight.data.to(kind)  # layers of a new rank are made in float32
-
-
-def _lora_layers(model: "PeftModel") -> Iterator[Any]:
-    from peft.tuners.lora import LoraLayer
-
-    return (layer for layer in model.modules() if isinstance(layer, LoraLayer))
 
 
 class _LargeBatches:

@@ -11,6 +11,12 @@ from steps.train.course import Course
 from steps.train.energy import energy_counter
 
 
+def tokens_in(inputs: dict[str, Any]) -> int | torch.Tensor:
+    """Of a micro-batch; padding is none, and packed blocks have no mask."""
+    mask: torch.Tensor | None = inputs.get("attention_mask")
+    return int(inputs["input_ids"].numel()) if mask is None else mask.sum()
+
+
 class Moment(Protocol):
     """What is used of a CUDA event."""
 
@@ -68,14 +74,7 @@ class Meter:
         self.marks.append((phase if self.began else "start", self._now(), self.tokens))
         self.tokens = []
 
-    def count(self, inputs: dict[str, Any]) -> None:
-        """A micro-batch was trained on, if training has begun; padding is no token, and packed blocks have none."""
-        if not self.began:
-            return
-        mask = inputs.get("attention_mask")
-        self.tokens.append(inputs["input_ids"].numel() if mask is None else mask.sum())
-
-    def add(self, tokens: torch.Tensor) -> None:
+    def add(self, tokens: int | torch.Tensor) -> None:
         """So many tokens were trained on by all processes, if training has begun."""
         if self.began:
             self.tokens.append(tokens)

@@ -36,12 +36,7 @@ class Planned:
 
     def without_kernels(self) -> list[Plan]:
         """Plans by TRL's and PEFT's own path, which the choices know from then on; errors as in ``plans``."""
-        free = PlanParameters(
-            memory_gib=self.fixed.memory_gib,
-            micro_batch=self.fixed.micro_batch,
-            kernels="plain",
-            distributed=self.fixed.distributed,
-        )
+        free = self.fixed.model_copy(update={"kernels": "plain", "recompute": "auto"})
         found = plans(self.job, free, self.hardware, _available(self.job.device, self.ranks))
         self.options.extend(found)
         return [one.plan for one in found]

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -28,14 +27,6 @@ class OutOfMemory(PreflightError):
     """Memory was short there."""
 
 
-@dataclass(frozen=True)
-class StepDown:
-    """A plan that was left for a smaller one."""
-
-    plan: Plan | str
-    reason: str
-
-
 class LeavePlan(TrainingError):
     """A plan failed in one of several processes, and another may follow in new ones: the others wait for this one."""
 
@@ -51,38 +42,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
-def next_plan(
-    plans: Sequence[Plan],
-    plain: Callable[[], Sequence[Plan]],
-    before: Sequence[LeftPlan],
-    train: Callable[[Plan], Result],
-) -> Result:
-    """Train by the plan that follows those that former processes left, as :func:`step_down` would.
-
-    Raises:
-        LeavePlan: another is to be tried, by new processes.
-    """
-    remaining = list(plans)
-    for left in before:
-        remaining = list(plain()) if left.plain else remaining[1:]
-    plan = remaining[0]
-    try:
-        return train(plan)
-    except Exception as error:
-        short = is_out_of_memory(error)
-        if short and len(remaining) == 1:
-            raise
-        if not short and not (isinstance(error, PreflightError) and plan.fused):
-            raise
-        reason = str(error).splitlines()[0]
-        raise LeavePlan(LeftPlan(plan=str(plan), reason=reason, plain=not short)) from error
-
-
 def step_down(
     plans: Sequence[Plan],
     plain: Callable[[], Sequence[Plan]],
     fits: Callable[[Plan], bool],
-    train: Callable[[Plan, list[StepDown]], Result],
+    train: Callable[[Plan, list[LeftPlan]], Result],
 ) -> Result:
     """Train by the first plan; where memory is short, by the next one that fits what is free then.
 
@@ -98,22 +62,46 @@ def step_down(
     Raises:
         TrainingError: memory is short for the last one too, or the pre-flight of a plain one failed.
     """
-    left: list[StepDown] = []
+    left: list[LeftPlan] = []
     remaining = list(plans)
     while True:
         plan, *remaining = remaining
         try:
             return train(plan, left)
         except Exception as error:
-            short = is_out_of_memory(error)
-            if short and not remaining:
-                raise
-            if not short and not (isinstance(error, PreflightError) and plan.fused):
-                raise
-            left.append(StepDown(plan, str(error).splitlines()[0]))
+            left.append(_left(plan, error, remaining))
         # Outside of the handler: the error's frames hold the model that is to go
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        remaining = [one for one in remaining if fits(one)] or remaining[-1:] if short else list(plain())
+        remaining = list(plain()) if left[-1].plain else [one for one in remaining if fits(one)] or remaining[-1:]
         print(f"  train: {left[-1].reason}; goes on with {remaining[0]}", flush=True)
+
+
+def next_plan(
+    plans: Sequence[Plan],
+    plain: Callable[[], Sequence[Plan]],
+    before: list[LeftPlan],
+    train: Callable[[Plan, list[LeftPlan]], Result],
+) -> Result:
+    """Train by the plan that follows those that former processes left, as :func:`step_down` would.
+
+    Raises:
+        LeavePlan: another is to be tried, by new processes.
+    """
+    remaining = list(plans)
+    for left in before:
+        remaining = list(plain()) if left.plain else remaining[1:]
+    plan, *smaller = remaining
+    try:
+        return train(plan, before)
+    except Exception as error:
+        raise LeavePlan(_left(plan, error, smaller)) from error
+
+
+def _left(plan: Plan, error: Exception, smaller: Sequence[Plan]) -> LeftPlan:
+    """The plan that failed, where another one may follow; else its error is raised again."""
+    short = is_out_of_memory(error)
+    if not (smaller if short else isinstance(error, PreflightError) and plan.fused):
+        raise error
+    return LeftPlan(plan=str(plan), reason=str(error).splitlines()[0], plain=not short)

@@ -2,7 +2,7 @@
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from datasets import DatasetDict
 
@@ -20,18 +20,16 @@ from steps.train.build import Task, without_padding
 from steps.train.checkpoint import Checkpoints
 from steps.train.distributed.launch import processes_of, train_by_processes
 from steps.train.distributed.ranks import ALONE, Ranks
-from steps.train.distributed.task import SharedTask
+from steps.train.distributed.task import LeftPlan, SharedTask
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import StepDown, next_plan, step_down
+from steps.train.stepdown import next_plan, step_down
 from steps.train.tracking import OnMetrics, nowhere
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-    from steps.train.course import Course
 
 
 def train_adapter(
@@ -75,114 +73,85 @@ def train_adapter(
     processes = processes_of(wanted, training.batch_size * training.gradient_accumulation, machine)
     with scratch("training") as working:
         store = checkpoints or Checkpoints(working, "checkpoints", CheckpointParameters())
-        with store.held(), sigterm_noted() as asked_to_go:
-            if processes > 1:
-                shared = SharedTask(
-                    model_folder=model_folder,
-                    tokenizer_folder=tokenizer_folder,
-                    training=training,
-                    plan=wanted,
-                    output=output,
-                    checkpoint_root=store.folder.parent,
-                    work=store.folder.name,
-                    checkpoints=store.parameters,
-                    processes=processes,
-                )
+        shared = SharedTask(
+            model_folder=model_folder,
+            tokenizer_folder=tokenizer_folder,
+            training=training,
+            plan=wanted,
+            output=output,
+            checkpoint_root=store.folder.parent,
+            work=store.folder.name,
+            checkpoints=store.parameters,
+            processes=processes,
+        )
+        with store.held():
+            if processes == 1:
+                return train_share(shared, blocks, ALONE, on_metrics)
+            with sigterm_noted() as asked_to_go:
                 return train_by_processes(shared, blocks, working, machine, asked_to_go, on_metrics)
-            task = task_of(blocks, model_folder, tokenizer_folder, training, ALONE)
-            return _train_alone(task, wanted, store, asked_to_go, working, on_metrics, output)
 
 
-def task_of(
-    blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters, ranks: Ranks
-) -> Task:
-    """What is learned, on the device of this process."""
-    device = describe_device(training.precision, training.attention)
-    if device.attention == "flash_attention_2":
-        blocks = without_padding(blocks)
-    return Task(blocks, model_folder, tokenizer_folder, training, device, ranks)
-
-
-def _train_alone(
-    task: Task,
-    wanted: PlanParameters,
-    store: Checkpoints,
-    asked_to_go: threading.Event,
-    working: Path,
-    on_metrics: OnMetrics,
-    output: Path,
-) -> TrainingReport:
-    from steps.train.account import report_of
-    from steps.train.planning import memory_limit, planned
-
-    options = planned(task, wanted)
-    with memory_limit(wanted, task.device):
-
-        def train(plan: Plan, left: list[StepDown]) -> Trained:
-            return _train(task, plan, left, store, asked_to_go, working, on_metrics, output)
-
-        trained = step_down(options.plans, options.without_kernels, options.fits, train)
-    _write(trained.model, task, output)
-    return report_of(task, trained, options.choices(trained.plan))
-
-
-def train_together(
-    shared: SharedTask, blocks: DatasetDict, ranks: Ranks, on_metrics: OnMetrics, working: Path
-) -> TrainingReport:
-    """One process's part of a training; the first one writes the adapter. Arguments and errors as above.
+def train_share(shared: SharedTask, blocks: DatasetDict, ranks: Ranks, on_metrics: OnMetrics) -> TrainingReport:
+    """One process's share of a training, all of it where it is alone; the first process writes the adapter.
 
     Raises:
-        LeavePlan: memory was short or kernels failed, and there is another plan.
+        LeavePlan: memory was short or kernels failed in one of several processes, and there is another plan.
+        Others as above.
     """
     from steps.train.account import report_of
     from steps.train.planning import memory_limit, planned
     from steps.train.preemption import sigterm_noted
 
-    task = task_of(blocks, shared.model_folder, shared.tokenizer_folder, shared.training, ranks)
-    options = planned(task, shared.plan)
-    left = [StepDown(one.plan, one.reason) for one in shared.left]
-    with memory_limit(shared.plan, task.device), sigterm_noted() as asked_to_go:
+    with sigterm_noted() as asked_to_go:
+        device = describe_device(shared.training.precision, shared.training.attention)
+        if device.attention == "flash_attention_2":
+            blocks = without_padding(blocks)
+        task = Task(blocks, shared.model_folder, shared.tokenizer_folder, shared.training, device, ranks)
+        options = planned(task, shared.plan)
 
-        def train(plan: Plan) -> Trained:
-            return _train(task, plan, left, shared.store(), asked_to_go, working, on_metrics, shared.output)
+        def train(plan: Plan, left: list[LeftPlan]) -> Trained:
+            return _train(task, plan, left, shared, asked_to_go, on_metrics)
 
-        trained = next_plan(options.plans, options.without_kernels, shared.left, train)
-    if ranks.first:
-        _write(trained.model, task, shared.output)
-    return report_of(task, trained, options.choices(trained.plan))
+        with memory_limit(shared.plan, device):
+            if ranks.alone:
+                trained = step_down(options.plans, options.without_kernels, options.fits, train)
+            else:
+                trained = next_plan(options.plans, options.without_kernels, shared.left, train)
+        if ranks.first:
+            _write(trained.model, task, shared.output)
+        return report_of(task, trained, options.choices(trained.plan))
 
 
 def _train(
     task: Task,
     plan: Plan,
-    left: list[StepDown],
-    store: Checkpoints,
+    left: list[LeftPlan],
+    shared: SharedTask,
     asked_to_go: threading.Event,
-    working: Path,
     on_metrics: OnMetrics,
-    output: Path,
 ) -> Trained:
     """Train by one plan, from the newest checkpoint where there is one; the model has the best weights then."""
     from steps.train.adapter import digest, trainable
     from steps.train.build import build_trainer
     from steps.train.callbacks import Recorder
-    from steps.train.course import Course
     from steps.train.distributed.shard import gather_adapter
-    from steps.train.meter import Meter
     from steps.train.preemption import CheckpointSchedule
     from steps.train.rehearsal import Rehearsal
 
-    course = Course()
-    recorder = Recorder(course, Meter(course, task.device.kind == "cuda"), on_metrics)
-    trainer = build_trainer(task, plan, recorder, str(working))
+    store, recorder = shared.store(), Recorder(on_metrics, on_gpu=task.device.kind == "cuda")
+    trainer = build_trainer(task, plan, recorder, str(store.folder))
     rehearsal = Rehearsal(trainer, task.blocks, store)
     trainer.add_callback(CheckpointSchedule(store.parameters, asked_to_go, task.ranks))
     trainer.add_callback(rehearsal)
-    model = cast("PeftModel", trainer.model)
-    require_space(output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
+    model, course = trainer.adapted, trainer.course
+    require_space(shared.output, sum(weight.numel() * 4 for weight in trainable(model).values()), "the adapter")
     trainer.run(store)
     trainer.sum_up()
-    _require_end(course, store)
+    if not course.finished:
+        raise TrainingError(
+            f"{store.folder}: training stopped after step {course.last_step} of {course.planned_steps}, since the "
+            "process was asked to end (SIGTERM); run the same pipeline again to go on from there"
+        )
     trainer.best.restore(model)
     if plan.sharded:
         gather_adapter(model)
@@ -209,11 +178,3 @@ def _write(model: "PeftModel", task: Task, output: Path) -> None:
     write_provenance(output, base_model=base, quantization=stored["quantization"], training=training)
     quantization = QuantizationParameters.model_validate(stored["quantization"])
     write_adapter_card(output, ModelLock.model_validate(base), quantization, training)
-
-
-def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
-    if not course.finished:
-        raise TrainingError(
-            f"{checkpoints.folder}: training stopped after step {course.last_step} of {course.planned_steps}, since "
-            "the process was asked to end (SIGTERM); run the same pipeline again to go on from there"
-        )

@@ -20,6 +20,7 @@ from steps.train.distributed.shard import part, whole
 from steps.train.distributed.training import SharedTraining
 from steps.train.divergence import DivergenceGuard
 from steps.train.graph.training import CapturedTraining
+from steps.train.meter import tokens_in
 from steps.train.state import fingerprint_of
 from steps.train.stepdown import is_out_of_memory
 
@@ -99,7 +100,7 @@ class ResumableTrainer(SharedTraining, CapturedTraining, SFTTrainer):
         """One micro-batch; what the guard must know is kept."""
         loss = super().training_step(model, inputs, *arguments)
         if self.ranks.alone:
-            self.meter.count(inputs)
+            self.meter.add(tokens_in(inputs))
         else:
             self.count_batch(inputs)
         self.meter.mark("backward" if self.forward_is_marked else "captured")

@@ -2,8 +2,15 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+
+def command(script: str, *options: str) -> list[str]:
+    """That runs a benchmark by its file."""
+    return [sys.executable, "-W", "ignore", "-m", f"{__package__}.{Path(script).stem}", *options]
 
 
 def child_result(command: Sequence[str], limit: int) -> tuple[dict[str, Any] | None, str, str]:

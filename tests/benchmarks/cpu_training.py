@@ -135,8 +135,6 @@ def ours(folder: Path, steps: int) -> Measured:
     from steps.train.build import Task, build_trainer
     from steps.train.callbacks import Recorder
     from steps.train.checkpoint import Checkpoints
-    from steps.train.course import Course
-    from steps.train.meter import Meter
     from steps.train.params import CheckpointParameters
     from steps.train.plan.params import PlanParameters
     from steps.train.planning import planned
@@ -145,13 +143,12 @@ def ours(folder: Path, steps: int) -> Measured:
     blocks, training = _work(folder, steps)
     device = describe_device(training.precision, training.attention)
     task = Task(blocks, folder / "quantized", folder / "tokenizer", training, device)
-    course = Course()
-    recorder = Recorder(course, Meter(course, on_gpu=False), nowhere)
+    recorder = Recorder(nowhere, on_gpu=False)
     with tempfile.TemporaryDirectory() as working:
         trainer = build_trainer(task, planned(task, PlanParameters()).plans[0], recorder, working)
         store = Checkpoints(Path(working), "checkpoints", CheckpointParameters())
         seconds = _timed(trainer, lambda: trainer.run(store))
-    return Measured(seconds, [step.loss for step in course.steps], _peak_gib())
+    return Measured(seconds, [step.loss for step in recorder.course.steps], _peak_gib())
 
 
 def _timed(trainer: Any, train: Callable[[], object]) -> list[float]:

@@ -13,6 +13,10 @@ from tests.benchmarks.measure import measured
 
 SEED = 42
 MAX_LENGTH = 512
+WORDS = (
+    *("add", "sort", "list", "value", "number", "string", "reverse", "count", "key"),
+    *("index", "total", "item", "first", "last", "merge", "split", "map"),
+)
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -26,25 +30,6 @@ def write_rows(path: Path, count: int) -> None:
     from tests.real_tokenizers import smollm2
 
     draw = random.Random(SEED)  # noqa: S311 - sample data
-    words = [
-        "add",
-        "sort",
-        "list",
-        "value",
-        "number",
-        "string",
-        "reverse",
-        "count",
-        "key",
-        "index",
-        "total",
-        "item",
-        "first",
-        "last",
-        "merge",
-        "split",
-        "map",
-    ]
     prompt = PromptParameters()
     template = bind_template(prompt.template, prompt.system, smollm2())
     schema = Features({**ROW_FEATURES, "prompt": Value("string")}).arrow_schema
@@ -52,10 +37,10 @@ def write_rows(path: Path, count: int) -> None:
         for start in range(0, count, 1000):
             numbers = range(start, min(start + 1000, count))
             instructions = [
-                f"Write a function f{number} to {' '.join(draw.choices(words, k=12))}." for number in numbers
+                f"Write a function f{number} to {' '.join(draw.choices(WORDS, k=12))}." for number in numbers
             ]
             lines = [
-                "".join(f"    {w} = {w} + {draw.randrange(100)}\n" for w in draw.choices(words, k=3)) for _ in numbers
+                "".join(f"    {w} = {w} + {draw.randrange(100)}\n" for w in draw.choices(WORDS, k=3)) for _ in numbers
             ]
             rows = [
                 {

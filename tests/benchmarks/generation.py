@@ -2,7 +2,7 @@
 
 Run by ``make bench`` on the quickstart's model and prompts; on a GPU with random weights of a larger model's shape:
 
-    PYTHONPATH=. python -W ignore tests/benchmarks/generation.py --shape llama-2-7b --batch-size 64
+    python -W ignore -m tests.benchmarks.generation --shape llama-2-7b --batch-size 64
 
 ``generate`` one by one, ``generate`` in batches of the same size, transformers' continuous batching (on a GPU alone: on
 a processor it takes longer than one by one) and ours take turns in one process on the same prompts. A random model
@@ -12,7 +12,6 @@ where two are tied within rounding.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.cpu_training import make
+from tests.benchmarks.gpu_model import blocks, make_model
 
 Answers = list[list[int]]
 
@@ -30,8 +30,6 @@ def quickstart(folder: Path, count: int) -> tuple[Path, list[list[int]]]:
     """The quickstart's 4-bit model, and prompts of the length of its rows' first halves."""
     from datasets import load_from_disk
 
-    from tests.benchmarks.cpu_training import make
-
     make(folder)
     blocks = load_from_disk(str(folder / "blocks"))["train"]
     return folder / "quantized", [ids[: 60 + 31 * row % 140] for row, ids in enumerate(blocks["input_ids"][:count])]
@@ -39,8 +37,6 @@ def quickstart(folder: Path, count: int) -> tuple[Path, list[list[int]]]:
 
 def random_weights(folder: Path, count: int, shape: str) -> tuple[Path, list[list[int]]]:
     """A random 4-bit model of that shape, made once in ``folder``, and random prompts."""
-    from tests.benchmarks.gpu_model import blocks, make_model
-
     make_model(folder, shape)
     return folder / "quantized", [row["input_ids"][: 60 + 31 * index % 140] for index, row in enumerate(blocks(count))]
 

@@ -4,7 +4,7 @@ The work is the same for all: a random Llama-2-7B (32 layers, 4096 wide, 32,000 
 LoRA r=64 alpha=16 on seven projections, packed blocks of 512 tokens, the loss on every token. Ours is the pipeline's
 own trainer, by a plan that the planner chooses for a budget (``memory``, in GiB) or that the line spells out.
 
-    PYTHONPATH=. python tests/benchmarks/gpu_training.py --sides "
+    python -m tests.benchmarks.gpu_training --sides "
         trl     ours=0 liger=1 micro=10
         in-24   memory=24 micro=10
         norms   micro=10 recompute=norms profile=1"
@@ -16,14 +16,13 @@ import argparse
 import dataclasses
 import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from child import child_result  # type: ignore[import-not-found]  # beside this file
-from gpu_model import BLOCK, SHAPES, blocks, make_model, tokenizer  # type: ignore[import-not-found]  # beside this file
+from tests.benchmarks.child import child_result, command
+from tests.benchmarks.gpu_model import BLOCK, SHAPES, blocks, make_model, tokenizer
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,6 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     from steps.quantize.device import describe_device
     from steps.train.build import Task, build_trainer
     from steps.train.callbacks import Recorder
-    from steps.train.course import Course
-    from steps.train.meter import Meter
     from steps.train.params import LoraParameters, TrainingParameters
     from steps.train.plan.memory import GIB, predict_memory
     from steps.train.plan.params import PlanParameters
@@ -96,8 +93,7 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
         kept = {"recompute": side.recompute, "held_layers": side.held_layers, "captured": bool(side.graph)}
         fused = bool(side.kernels)
         plan = Plan(side.micro, side.accumulate, side.recomputed_layers, fused, **cast(Any, kept if fused else {}))
-    course = Course()
-    trainer = build_trainer(task, plan, Recorder(course, Meter(course, device.kind == "cuda"), nowhere), "/tmp/gpu")  # noqa: S108 - nothing is saved
+    trainer = build_trainer(task, plan, Recorder(nowhere, on_gpu=device.kind == "cuda"), "/tmp/gpu")  # noqa: S108 - nothing is saved
     memory = predict_memory(job_of(task), plan)
     return trainer, {
         "plan": str(plan),
@@ -179,9 +175,9 @@ def losses_of(trainer: Any, side: Side) -> list[float]:
 def measure(side: Side, folder: Path, steps: int, warm_up: int) -> dict[str, Any]:
     """Train and report: tokens/s after the warm-up, peak GiB, losses."""
     import torch
-    from gpu_clock import Clock  # type: ignore[import-not-found]  # beside this file
 
     from steps.train.plan.memory import GIB
+    from tests.benchmarks.gpu_clock import Clock
 
     start = time.monotonic()
     trainer, described = (our_trainer if side.ours else their_trainer)(side, folder, steps)
@@ -240,11 +236,11 @@ def table(results: list[dict[str, Any]]) -> str:
 def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Each side in its own process; one that fails shows the end of its output and does not stop the others."""
     results = []
+    common = ["--steps", str(arguments.steps), "--warm-up", str(arguments.warm_up)]
+    common += ["--folder", str(arguments.folder), "--shape", arguments.shape]
     for side in [parse_side(line) for line in arguments.sides.replace(";", "\n").splitlines() if line.strip()]:
-        command = [sys.executable, "-W", "ignore", __file__, "--child", json.dumps(dataclasses.asdict(side))]
-        command += ["--steps", str(arguments.steps), "--warm-up", str(arguments.warm_up)]
-        command += ["--folder", str(arguments.folder), "--shape", arguments.shape]
-        result, output, error = child_result(command, arguments.limit)
+        child = command(__file__, "--child", json.dumps(dataclasses.asdict(side)), *common)
+        result, output, error = child_result(child, arguments.limit)
         if not result:
             shown = arguments.error_characters
             print(f"FAILED {side.label}\n{output[-2 * shown :]}\n{error[-shown:]}", flush=True)
@@ -283,8 +279,8 @@ def main() -> None:
         make_model(folder, arguments.shape)
         return
     # Also in a process of its own: what it leaves reserved on the GPU would be missing to the sides
-    command = [sys.executable, "-W", "ignore", __file__, "--make", "--folder", str(arguments.folder)]
-    subprocess.run([*command, "--shape", arguments.shape], check=True)
+    model = ("--folder", str(arguments.folder), "--shape", arguments.shape)
+    subprocess.run(command(__file__, "--make", *model), check=True)
     results = run_all(arguments)
     print(table(results))
     if arguments.output:

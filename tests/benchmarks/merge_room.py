@@ -22,9 +22,9 @@ from steps.merge.shards import FinishedShards
 from steps.merge.stream import merge_shards, plan_merge
 from steps.merge.tensors import INDEX, weight_files
 from steps.merge.verify import changed_weights
+from steps.train.params import SEVEN_PROJECTIONS
 from tests.benchmarks.measure import measured
 
-SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LAYERS, LAYERS_OF_3_GB = 32, 6
 RANK = 64
 
@@ -64,12 +64,12 @@ def write_adapter(folder: Path, config: transformers.LlamaConfig, rank: int) -> 
     """A random LoRA adapter on the seven projections."""
     with torch.device("meta"):
         model: Any = transformers.LlamaForCausalLM(config)
-    peft.LoraConfig(r=rank, lora_alpha=16, target_modules=list(SEVEN), task_type="CAUSAL_LM").save_pretrained(
-        str(folder)
-    )
+    peft.LoraConfig(
+        r=rank, lora_alpha=16, target_modules=list(SEVEN_PROJECTIONS), task_type="CAUSAL_LM"
+    ).save_pretrained(str(folder))
     weights = {}
     for name, module in model.named_modules():
-        if name.rsplit(".", 1)[-1] in SEVEN:
+        if name.rsplit(".", 1)[-1] in SEVEN_PROJECTIONS:
             prefix = f"base_model.model.{name}"
             weights[f"{prefix}.lora_A.weight"] = torch.randn(rank, module.in_features) * 0.02
             weights[f"{prefix}.lora_B.weight"] = torch.randn(module.out_features, rank) * 0.02

@@ -1,8 +1,8 @@
 """Tokens a second and peak memory of one training on one and on several GPUs, by the pipeline's own train function.
 
-    PYTHONPATH=. python tests/benchmarks/several_gpus.py                    # 7B by DDP on 1 and on all GPUs
-    PYTHONPATH=. python tests/benchmarks/several_gpus.py --shape llama-2-70b --strategy fsdp --processes 2
-    PYTHONPATH=. python tests/benchmarks/several_gpus.py --tiny             # both, on the CPU, to try the benchmark
+    python -m tests.benchmarks.several_gpus                    # 7B by DDP on 1 and on all GPUs
+    python -m tests.benchmarks.several_gpus --shape llama-2-70b --strategy fsdp --processes 2
+    python -m tests.benchmarks.several_gpus --tiny             # both, on the CPU, to try the benchmark
 
 NF4 with double quantisation, LoRA r=64 on seven projections, packed blocks of 512 tokens. Each process takes as many
 blocks of a step whatever their number, so that efficiency is speed over that of one process times their number (weak
@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from child import child_result  # type: ignore[import-not-found]  # beside this file
-from four_bit_model import SHAPES as LARGE  # type: ignore[import-not-found]  # beside this file
-from four_bit_model import make_four_bit_model
-from gpu_model import BLOCK, WORDS, blocks, make_model, tokenizer  # type: ignore[import-not-found]  # beside this file
-from gpu_model import SHAPES as SMALL
+from tests.benchmarks.child import child_result, command
+from tests.benchmarks.four_bit_model import SHAPES as LARGE
+from tests.benchmarks.four_bit_model import make_four_bit_model
+from tests.benchmarks.gpu_model import BLOCK, WORDS, blocks, make_model, tokenizer
+from tests.benchmarks.gpu_model import SHAPES as SMALL
 
 
 def make(folder: Path, shape: str) -> None:
@@ -115,10 +115,10 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     given = [word for word in sys.argv[1:] if word != "--tiny"]
     for shape in arguments.shape.split(","):
         options = [*given, "--shape", shape, *(["--tiny"] if arguments.tiny else [])]
-        subprocess.run([sys.executable, "-W", "ignore", __file__, *options, "--make"], check=True)
+        subprocess.run(command(__file__, *options, "--make"), check=True)
         for processes in arguments.processes.split(","):
-            command = [sys.executable, "-W", "ignore", __file__, *options, "--processes", processes, "--child"]
-            result, output, error = child_result(command, arguments.limit)
+            child = command(__file__, *options, "--processes", processes, "--child")
+            result, output, error = child_result(child, arguments.limit)
             if result:
                 print(json.dumps(result), flush=True)
                 results.append(result)

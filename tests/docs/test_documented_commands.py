@@ -63,6 +63,7 @@ NOT_RUN = {
     "python -m tests.benchmarks.generation": "takes minutes",
     "python -m tests.benchmarks.merge_room": "takes minutes",
     "python -m tests.benchmarks.sandbox": "takes minutes",
+    "python -m tests.benchmarks.several_gpus": "needs several GPUs",
 }
 """Command -> why no test runs it as it stands; it is still parsed, and its files looked up."""
 

@@ -21,7 +21,7 @@ from steps.quantize.device import Hardware
 from steps.train import planning
 from tests.end_to_end.conftest import ROOT, Workplace, ran
 from tests.end_to_end.drilled import NO_STAGE, Drilled, in_production, left_behind
-from tests.train.test_stepdown import no_memory_at
+from tests.train.short_memory import no_memory_at
 
 
 @pytest.fixture(scope="module")

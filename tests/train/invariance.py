@@ -1,6 +1,6 @@
 """What a training has learned, and how far two trainings lie apart; without pytest, so that a script can use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 from steps.format.pack import pack
 from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
-from steps.train.train import train_adapter
+from steps.train.report import TrainingReport
 from tests.tiny_run import TinyRun
 
 if TYPE_CHECKING:
@@ -47,13 +47,17 @@ def learn(
     **changes: Any,
 ) -> Learned:
     """Train the tiny model as ``PLAIN`` and the changes say."""
+    training = TrainingParameters.model_validate({**PLAIN, **changes})
+    report = replace(run, training=training).train(output, blocks, plan=plan)
+    return learned(report, output)
+
+
+def learned(report: TrainingReport, adapter: Path) -> Learned:
+    """What a training's report and its adapter's folder hold."""
     from safetensors.torch import load_file
 
-    output.mkdir(parents=True)
-    training = TrainingParameters.model_validate({**PLAIN, **changes})
-    report = train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output, plan=plan)
     losses = [step.loss for step in report.steps] + [point.loss for point in report.validation]
-    return Learned(losses, load_file(output / "adapter_model.safetensors"))
+    return Learned(losses, load_file(adapter / "adapter_model.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ def distance(one: Learned, other: Learned) -> Distance:
     The adapters' B matrices are compared, since they start at zero: all that they are was learned.
     """
     losses = max(abs(a - b) for a, b in zip(one.losses, other.losses, strict=True))
-    learned = {name: weight.double() for name, weight in one.weights.items() if "lora_B" in name}
-    apart = sum(float((weight - other.weights[name].double()).norm()) ** 2 for name, weight in learned.items())
-    size = sum(float(weight.norm()) ** 2 for weight in learned.values())
+    weights = {name: weight.double() for name, weight in one.weights.items() if "lora_B" in name}
+    apart = sum(float((weight - other.weights[name].double()).norm()) ** 2 for name, weight in weights.items())
+    size = sum(float(weight.norm()) ** 2 for weight in weights.values())
     return Distance(losses, (apart / size) ** 0.5)
 
 

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from datasets import load_from_disk
 
@@ -14,6 +15,9 @@ from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
+
+if TYPE_CHECKING:
+    from tests.tiny_run import TinyRun
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class Work:
     training: TrainingParameters
     checkpoints: CheckpointParameters
     plan: PlanParameters | None = None
+
+    @classmethod
+    def of(cls, run: "TinyRun", folder: Path) -> Self:
+        """A tiny training with a checkpoint after every other step, in a folder of its own."""
+        run.blocks.save_to_disk(folder / "blocks")
+        checkpoints = CheckpointParameters(folder=str(folder / "checkpoints"), every_steps=2)
+        return cls(folder / "blocks", run.model, run.tokenizer, run.training, checkpoints)
+
+    def undisturbed(self, folder: Path) -> TrainingReport:
+        """Train into ``folder`` with other checkpoints, which go with it."""
+        return replace(self, checkpoints=CheckpointParameters(folder=f"{folder}-checkpoints")).train(folder)
 
     def store(self) -> Checkpoints:
         """Where the checkpoints lie."""

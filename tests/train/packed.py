@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from steps.train.graph.batch import StaticBatch
-
 BLOCK = 32
 LENGTHS = [[9, 12], [20], [5, 6, 7]]
 TRAINED = sum(length - 1 for lengths in LENGTHS for length in lengths)  # nothing predicts a sequence's first token
@@ -21,7 +19,3 @@ def packed(lengths: list[list[int]] = LENGTHS, seed: int = 0) -> dict[str, Any]:
         examples.append({"input_ids": ids, "labels": list(ids), "seq_lengths": block})
     batch: dict[str, Any] = DataCollatorForLanguageModeling(pad_token_id=3, padding_free=True)(examples)
     return batch
-
-
-def static(tokens: int = 96, sequences: int = 16) -> StaticBatch:
-    return StaticBatch(tokens, BLOCK, sequences, torch.device("cpu"))

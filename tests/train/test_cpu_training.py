@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from steps.train.cpu import attention, head
 from steps.train.plan.params import PlanParameters
 from tests.tiny_run import TinyRun
-from tests.train.invariance import Learned, distance, learn
+from tests.train.invariance import distance, learn
 
 
 def random_heads(tokens: int, batch: int = 1) -> list[torch.Tensor]:
@@ -104,17 +104,10 @@ def test_output_layers_that_compute_something_else_stay() -> None:
     assert head.obstacle(model) == "its output layer has a bias"
 
 
-@pytest.fixture(scope="module")
-def faster(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Learned:
-    return learn(tiny_run, tmp_path_factory.mktemp("faster") / "adapter")
-
-
-def test_the_adapter_is_the_one_of_plain_trl(faster: Learned, tiny_run: TinyRun, tmp_path: Path) -> None:
-    plain = learn(tiny_run, tmp_path / "plain", plan=PlanParameters(kernels="plain"))
+def test_the_adapter_is_the_one_of_plain_trl(tiny_run: TinyRun, tmp_path: Path) -> None:
+    faster, plain = (
+        learn(tiny_run, tmp_path / "faster"),
+        learn(tiny_run, tmp_path / "plain", plan=PlanParameters(kernels="plain")),
+    )
     assert distance(faster, plain).loss > 0, "it is another path"
     assert distance(faster, plain).within(loss=1e-5, adapter=1e-4)
-
-
-def test_two_blocks_at_a_time_learn_the_same(faster: Learned, tiny_run: TinyRun, tmp_path: Path) -> None:
-    one_by_one = learn(tiny_run, tmp_path / "one", batch_size=1, gradient_accumulation=2)
-    assert distance(faster, one_by_one).within(loss=1e-5, adapter=1e-4)

@@ -12,8 +12,7 @@ from steps.errors import TrainingError
 from steps.train.divergence import spikes
 from steps.train.page import draw
 from steps.train.params import DivergenceParameters, LoraParameters
-from steps.train.report import TrainedStep, TrainingReport
-from steps.train.train import train_adapter
+from steps.train.report import TrainedStep
 from tests.tiny_run import TinyRun
 
 POISON = 0
@@ -41,21 +40,12 @@ def poisoned(run: TinyRun, folder: Path, blocks: dict[str, list[int]]) -> TinyRu
     return replace(run, model=model, blocks=DatasetDict({name: rows(name, data) for name, data in run.blocks.items()}))
 
 
-def train(run: TinyRun, output: Path, max_skips: int = 3) -> TrainingReport:
-    output.mkdir()
-    training = run.training.model_copy(update={"divergence": DivergenceParameters(max_skips=max_skips)})
-    return train_adapter(run.blocks, run.model, run.tokenizer, training, output)
-
-
 def test_a_step_with_a_bad_block_is_skipped_and_its_rows_named(
     tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other micro-batch of the step is not blamed, and no weight is touched by the step."""
     run = poisoned(tiny_run, tmp_path, {"train": [3]})
-    run = replace(
-        run, training=run.training.model_copy(update={"batch_size": 1, "gradient_accumulation": 2, "max_steps": 14})
-    )
-    report = train(run, tmp_path / "adapter")
+    report = run.train(tmp_path / "adapter", batch_size=1, gradient_accumulation=2, max_steps=14)
     (skipped,) = report.skipped
     assert (skipped.blocks, skipped.row_ids, skipped.reason) == ([3], ["train-3"], "the loss is not finite")
     assert [step.step for step in report.steps] == [step for step in range(1, 15) if step != skipped.step]
@@ -73,22 +63,22 @@ def test_too_many_bad_steps_in_a_row_stop_the_run(tiny_run: TinyRun, tmp_path: P
         r"train-\d+, train-\d+\), 3 in a row where .*max_skips is 2; look at these rows, or lower .*learning_rate"
     )
     with pytest.raises(TrainingError, match=message):
-        train(run, tmp_path / "adapter", max_skips=2)
+        run.train(tmp_path / "adapter", divergence=DivergenceParameters(max_skips=2))
     assert list((tmp_path / "adapter").iterdir()) == []
 
 
 def test_a_gradient_that_overflows_blames_the_whole_step(tiny_run: TinyRun, tmp_path: Path) -> None:
     """An adapter's first update is zero however it is scaled, so the loss is finite and only its gradient is not."""
     lora = LoraParameters(alpha=1e38)
-    run = replace(tiny_run, training=tiny_run.training.model_copy(update={"lora": lora, "max_steps": 3}))
+    none = DivergenceParameters(max_skips=0)
     with pytest.raises(TrainingError, match=r"gradient norm is not finite at step 1 \(block \d+, \d+ of"):
-        train(run, tmp_path / "adapter", max_skips=0)
+        tiny_run.train(tmp_path / "adapter", lora=lora, max_steps=3, divergence=none)
 
 
 def test_a_bad_validation_loss_is_an_error(tiny_run: TinyRun, tmp_path: Path) -> None:
     run = poisoned(tiny_run, tmp_path, {"validation": [0]})
     with pytest.raises(TrainingError, match="the validation loss after step 4 is not finite"):
-        train(run, tmp_path / "adapter")
+        run.train(tmp_path / "adapter")
 
 
 def losses(*values: float) -> list[TrainedStep]:

@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM
 
 from steps.quantize.device import Device
 from steps.train.account import cost_of
+from steps.train.checkpoint import Checkpoints
 from steps.train.course import Course
-from steps.train.meter import Meter
+from steps.train.meter import Meter, tokens_in
 from steps.train.page import PHASES, draw
 from steps.train.params import CheckpointParameters, LoraParameters
-from steps.train.report import SkippedStep, TrainedStep, TrainingReport
-from steps.train.train import train_adapter
+from steps.train.report import SkippedStep, TrainedStep
 from steps.train.utilization import PEAK_FLOPS, FlopPerToken, flop_per_token, mean_context
 from tests.tiny_run import TinyRun
 from tests.train.killed import KillPoint, Work, train_until
@@ -57,17 +57,9 @@ def test_operations_are_those_that_torch_counts(tiny_run: TinyRun, checkpointing
     assert (expected.model == expected.computed) is not checkpointing
 
 
-def test_four_operations_for_each_weight_of_the_frozen_base(tiny_run: TinyRun) -> None:
-    model = adapted(tiny_run)
-    linear = [one for one in model.modules() if isinstance(one, torch.nn.Linear)]
-    frozen = sum(one.weight.numel() for one in linear if not one.weight.requires_grad)
-    trained = sum(one.weight.numel() for one in linear if one.weight.requires_grad)
-    assert flop_per_token(model, 0, recomputed_layers=0).model == 4 * frozen + 6 * trained
-
-
 def test_quantised_layers_count_by_their_shape(tiny_run: TinyRun, tmp_path: Path) -> None:
     lora = LoraParameters(r=8, target_modules="all-linear")
-    run = train(tiny_run, tmp_path / "adapter", lora=lora, max_steps=2)
+    run = tiny_run.train(tmp_path / "adapter", lora=lora, max_steps=2)
     context = mean_context(tiny_run.blocks["train"])
     assert run.flop_per_token == flop_per_token(adapted(tiny_run), context, recomputed_layers=LAYERS).model
 
@@ -78,19 +70,13 @@ def test_a_token_sees_its_own_sequence_up_to_itself() -> None:
     assert mean_context(Dataset.from_dict({"input_ids": [[1, 1], [1, 1, 1]]})) == (1 + 2 + 1 + 2 + 3) / 5
 
 
-def train(run: TinyRun, output: Path, blocks: DatasetDict | None = None, **changes: object) -> TrainingReport:
-    output.mkdir()
-    training = run.training.model_copy(update=changes)
-    return train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output)
-
-
 def test_tokens_and_epochs_are_those_of_the_blocks(tiny_run: TinyRun, tmp_path: Path) -> None:
     """Two epochs over seven blocks, packed and then padded."""
     packed = DatasetDict(train=tiny_run.blocks["train"].select(range(7)), validation=tiny_run.blocks["validation"])
     expected = 2 * sum(map(len, packed["train"]["input_ids"]))
     padded = DatasetDict({name: split.remove_columns("seq_lengths") for name, split in packed.items()})
     for name, blocks in (("packed", packed), ("padded", padded)):
-        report = train(tiny_run, tmp_path / name, blocks, max_steps=None, epochs=2.0)
+        report = tiny_run.train(tmp_path / name, blocks, max_steps=None, epochs=2.0)
         assert (report.tokens, report.epochs) == (expected, 2.0)
 
 
@@ -107,9 +93,7 @@ def test_every_moment_belongs_to_one_phase(tiny_run: TinyRun) -> None:
 
 def test_costs_are_summed_over_a_kill(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The checkpoint that the work goes on from holds what had been spent until then."""
-    tiny_run.blocks.save_to_disk(tmp_path / "blocks")
-    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
-    work = Work(tmp_path / "blocks", tiny_run.model, tiny_run.tokenizer, tiny_run.training, checkpoints)
+    work = Work.of(tiny_run, tmp_path)
     assert train_until(work, KillPoint("optimizer", 8), tmp_path / "killed") == -signal.SIGKILL
     folder = work.store().newest()
     assert folder is not None
@@ -142,10 +126,10 @@ def test_work_before_the_training_proper_is_start() -> None:
     """So a rehearsal's passes are no training."""
     course = Course()
     meter = Meter(course, on_gpu=False)
-    meter.count({"input_ids": torch.ones(1, 7)})
+    meter.add(tokens_in({"input_ids": torch.ones(1, 7)}))
     meter.mark("forward")
     meter.begin()
-    meter.count({"input_ids": torch.ones(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])})
+    meter.add(tokens_in({"input_ids": torch.ones(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}))
     meter.mark("forward")
     meter.update()
     assert course.seconds_in.keys() == {"start", "forward"}
@@ -214,23 +198,17 @@ def test_incidents_are_marked_in_the_figure(tiny_run: TinyRun) -> None:
 
 def test_figures_are_handed_on_as_they_come(tiny_run: TinyRun, tmp_path: Path) -> None:
     """And the earlier ones again when work is resumed, so that an experiment tracker's curves are whole."""
+    store = Checkpoints(tmp_path / "checkpoints", "work", CheckpointParameters())
     seen: list[tuple[int, dict[str, float]]] = []
-    (tmp_path / "adapter").mkdir()
-    blocks, training = tiny_run.blocks, tiny_run.training
-    report = train_adapter(
-        blocks,
-        tiny_run.model,
-        tiny_run.tokenizer,
-        training,
-        tmp_path / "adapter",
-        on_metrics=lambda step, figures: seen.append((step, figures)),
-    )
-    steps = [(step, figures) for step, figures in seen if "loss" in figures]
-    assert [(number, figures["loss"]) for number, figures in steps] == [(one.step, one.loss) for one in report.steps]
-    assert all(
-        figures.keys() == {"loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gib"}
-        for _, figures in steps
-    )
-    measured = [(number, figures["validation_loss"]) for number, figures in seen if "validation_loss" in figures]
-    assert measured == [(one.step, one.loss) for one in report.validation]
-    assert seen.index((4, {"validation_loss": measured[0][1]})) == 4, "live, not at the end"
+    again: dict[int, dict[str, float]] = {}
+    report = tiny_run.train(tmp_path / "adapter", store=store, on_metrics=lambda *figures: seen.append(figures))
+    tiny_run.train(tmp_path / "done", store=store, on_metrics=lambda step, new: again.setdefault(step, {}).update(new))
+    steps = {step: figures for step, figures in seen if "loss" in figures}
+    assert {step: figures["loss"] for step, figures in steps.items()} == {one.step: one.loss for one in report.steps}
+    curves = {"loss", "learning_rate", "grad_norm"}
+    assert all(figures.keys() == {*curves, "tokens_per_second", "memory_gib"} for figures in steps.values())
+    measured = {step: figures for step, figures in seen if "validation_loss" in figures}
+    assert measured == {one.step: {"validation_loss": one.loss} for one in report.validation}
+    assert seen.index((4, measured[4])) == 4, "live, not at the end"
+    whole = {step: {name: figures[name] for name in curves} | measured.get(step, {}) for step, figures in steps.items()}
+    assert again == whole

@@ -11,11 +11,11 @@ from peft import PeftModel
 from trl.trainer.sft_trainer import SFTTrainer
 
 from steps.train.graph.batch import StaticBatch
-from steps.train.graph.capture import CapturedStep, Part, obstacle
+from steps.train.graph.capture import CapturedStep
 from steps.train.graph.training import CapturedTraining
 from steps.train.kernels.fuse import Fusion, fuse
 from steps.train.kernels.seeds import Seeds
-from tests.tiny_peft import PLAIN, PLANS, float32_trainer, tiny_peft
+from tests.tiny_peft import PLAIN, PLANS, decoder, float32_trainer, tiny_peft
 from tests.tiny_run import TinyRun
 from tests.train.packed import BLOCK, TRAINED, packed
 
@@ -33,8 +33,8 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-def captured(model: PeftModel, fusion: Fusion, part: Part = "nothing") -> CapturedStep:
-    return CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
+def captured(model: PeftModel, fusion: Fusion, *, on_graph: bool = False) -> CapturedStep:
+    return CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, on_graph=on_graph)
 
 
 @pytest.mark.parametrize("plan", list(PLANS))
@@ -114,39 +114,39 @@ def test_a_batch_that_does_not_fit_goes_the_ordinary_way_and_adds_up(tmp_path: P
     assert "a sequence of 40 tokens, of at most 32" in str(step)
 
 
-class TestDropout:
-    def test_seeds_of_a_whole_pass_are_those_of_its_calls(self) -> None:
-        calls, whole = Seeds(), Seeds()
-        whole.memory = torch.zeros(9, dtype=torch.int32)
-        torch.manual_seed(4)
-        one_by_one = [seed for count in (3, 1, 2, 3) for seed in calls.draw(count)]
-        state = torch.get_rng_state()
-        torch.manual_seed(4)
-        whole.fill()
-        assert whole.memory.tolist() == one_by_one
-        assert torch.equal(torch.get_rng_state(), state)
-        with whole.reading():
-            assert [int(seed) for count in (3, 1, 2, 3) for seed in whole.draw(count)] == one_by_one
-        assert all(isinstance(seed, int) for seed in whole.draw(2))  # an ordinary pass draws its own
+def test_seeds_of_a_whole_pass_are_those_of_its_calls() -> None:
+    calls, whole = Seeds(), Seeds()
+    whole.memory = torch.zeros(9, dtype=torch.int32)
+    torch.manual_seed(4)
+    one_by_one = [seed for count in (3, 1, 2, 3) for seed in calls.draw(count)]
+    state = torch.get_rng_state()
+    torch.manual_seed(4)
+    whole.fill()
+    assert whole.memory.tolist() == one_by_one
+    assert torch.equal(torch.get_rng_state(), state)
+    with whole.reading():
+        assert [int(seed) for count in (3, 1, 2, 3) for seed in whole.draw(count)] == one_by_one
+    assert all(isinstance(seed, int) for seed in whole.draw(2))  # an ordinary pass draws its own
 
-    @pytest.mark.parametrize("plan", list(PLANS))
-    def test_masks_are_those_of_the_ordinary_pass(self, tmp_path: Path, plan: str) -> None:
-        """In the forward pass, its recomputation and the backward pass; and others in each micro-batch."""
-        model = tiny_peft(tmp_path, lora_dropout=0.3)
-        step = captured(model, fuse(model, PLANS[plan]))
-        inputs = packed()
-        torch.manual_seed(11)
-        expected = [ordinary(model, inputs, TRAINED) for _ in range(2)]
+
+@pytest.mark.parametrize("plan", list(PLANS))
+def test_dropouts_masks_are_those_of_the_ordinary_pass(tmp_path: Path, plan: str) -> None:
+    """In the forward pass, its recomputation and the backward pass; and others in each micro-batch."""
+    model = tiny_peft(tmp_path, lora_dropout=0.3)
+    step = captured(model, fuse(model, PLANS[plan]))
+    inputs = packed()
+    torch.manual_seed(11)
+    expected = [ordinary(model, inputs, TRAINED) for _ in range(2)]
+    model.zero_grad()
+    torch.manual_seed(11)
+    assert expected[0][0] != expected[1][0]
+    for loss, by_weight in expected:
+        found = step.run(inputs, TRAINED)
+        assert found is not None
+        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
+        for name, gradient in gradients(model).items():
+            torch.testing.assert_close(gradient, by_weight[name], rtol=1e-4, atol=1e-6)
         model.zero_grad()
-        torch.manual_seed(11)
-        assert expected[0][0] != expected[1][0]
-        for loss, by_weight in expected:
-            found = step.run(inputs, TRAINED)
-            assert found is not None
-            torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
-            for name, gradient in gradients(model).items():
-                torch.testing.assert_close(gradient, by_weight[name], rtol=1e-4, atol=1e-6)
-            model.zero_grad()
 
 
 def test_a_capture_that_fails_leaves_training_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,49 +168,36 @@ def test_a_capture_that_fails_leaves_training_as_it_was(tmp_path: Path, monkeypa
     assert "forbidden" in step.error
 
 
-def plain(model: PeftModel) -> Fusion | None:
-    return None
+def as_it_is(model: PeftModel) -> None:
+    """Without a GPU."""
 
 
-def fused(model: PeftModel) -> Fusion | None:
-    return fuse(model, PLAIN)
+def other_dropout(model: PeftModel) -> None:
+    decoder(model).layers[0].mlp.act_fn = torch.nn.Dropout(0.1)
 
 
-def other_dropout(model: PeftModel) -> Fusion | None:
-    fusion = fuse(model, PLAIN)
-    cast(Any, model).base_model.model.model.layers[0].mlp.act_fn = torch.nn.Dropout(0.1)
-    return fusion
+def dynamic_rope(model: PeftModel) -> None:
+    decoder(model).config.rope_parameters["rope_type"] = "dynamic"
 
 
-def dynamic_rope(model: PeftModel) -> Fusion | None:
-    cast(Any, model.get_base_model().config).rope_parameters["rope_type"] = "dynamic"
-    return fuse(model, PLAIN)
-
-
-def softcap(model: PeftModel) -> Fusion | None:
-    cast(Any, model.get_base_model().config).final_logit_softcapping = 30.0
-    return fuse(model, PLAIN)
+def softcap(model: PeftModel) -> None:
+    decoder(model).config.final_logit_softcapping = 30.0
 
 
 @pytest.mark.parametrize(
-    ("prepare", "part", "why"),
+    ("change", "why"),
     [
-        (plain, "nothing", "not fused"),
-        (fused, "all", "CUDA GPU"),
-        (other_dropout, "nothing", "dropout that is not ours: .*act_fn"),
-        (dynamic_rope, "nothing", "dynamic rotary"),
-        (softcap, "nothing", "final_logit_softcapping"),
+        pytest.param(as_it_is, "CUDA GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")),
+        (other_dropout, "dropout that is not ours: .*act_fn"),
+        (dynamic_rope, "dynamic rotary"),
+        (softcap, "final_logit_softcapping"),
     ],
 )
-def test_what_cannot_be_captured_says_why(
-    tmp_path: Path, prepare: Callable[[PeftModel], Fusion | None], part: Part, why: str
-) -> None:
-    if part == "all" and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_what_cannot_be_captured_says_why(tmp_path: Path, change: Callable[[PeftModel], None], why: str) -> None:
     model = tiny_peft(tmp_path, lora_dropout=0.1)
-    fusion = prepare(model)
-    assert obstacle(model, fusion, part) is not None
-    step = CapturedStep(model, fusion, tokens=96, block=BLOCK, sequences=16, autocast=None, part=part)
+    fusion = fuse(model, PLAIN)
+    change(model)
+    step = captured(model, fusion, on_graph=change is as_it_is)
     assert step.run(packed(), TRAINED) is None
     assert re.search(f"not captured: .*{why}", str(step))
 
@@ -222,7 +209,7 @@ class Trainer(CapturedTraining, SFTTrainer):
 @pytest.mark.parametrize(("dropout", "accumulate"), [(0.0, 1), (0.1, 2)])
 def test_a_training_learns_the_same(tiny_run: TinyRun, tmp_path: Path, dropout: float, accumulate: int) -> None:
     """Through TRL's trainer: losses, weights and counted tokens, without the metrics that TRL logs beside them."""
-    runs = [trained(tiny_run, tmp_path, part, dropout, accumulate) for part in (None, "nothing")]
+    runs = [trained(tiny_run, tmp_path, replayed, dropout, accumulate) for replayed in (False, True)]
     (losses, tokens, weights), (other_losses, other_tokens, other_weights) = runs
     assert len(losses) == 6
     assert other_losses == pytest.approx(losses, abs=1e-3)
@@ -232,20 +219,17 @@ def test_a_training_learns_the_same(tiny_run: TinyRun, tmp_path: Path, dropout: 
 
 
 def trained(
-    run: TinyRun, folder: Path, part: Part | None, dropout: float, accumulate: int
+    run: TinyRun, folder: Path, replayed: bool, dropout: float, accumulate: int
 ) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
     """Loss and tokens of each step, and the adapter."""
-    from peft import LoraConfig
-
-    lora = LoraConfig(r=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     settings = {"max_steps": 6, "per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulate}
-    trainer = cast(Trainer, float32_trainer(Trainer, run, folder, lora, **settings))
+    trainer = cast(Trainer, float32_trainer(Trainer, run, folder, dropout, **settings))
     model = cast(PeftModel, trainer.model)
     fusion = fuse(model, PLANS["layers"])
-    if part is not None:
+    if replayed:
         longest = max(len(block["input_ids"]) for block in run.blocks["train"])
         trainer.captured = CapturedStep(
-            model, fusion, tokens=longest, block=longest, sequences=64, autocast=None, part=part
+            model, fusion, tokens=longest, block=longest, sequences=64, autocast=None, on_graph=False
         )
     trainer.train()
     if trainer.captured is not None:

@@ -20,9 +20,9 @@ from steps.merge.merge import merge_adapter
 from steps.provenance import write_provenance
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.train.params import LoraParameters, TrainingParameters
-from steps.train.train import train_adapter
+from steps.train.params import LoraParameters
 from tests.tiny_run import FEW_ANSWERS, TinyRun, with_biases
+from tests.train.watched import Watched
 
 SEVEN = 2 * 7
 KINDS: dict[str, tuple[LoraParameters, int]] = {
@@ -51,37 +51,32 @@ def biased(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> TinyR
     return with_biases(tiny_run, tmp_path_factory.mktemp("biased"))
 
 
-def train(run: TinyRun, output: Path, lora: LoraParameters, **changes: object) -> TrainingParameters:
-    """Train a few steps into ``output``."""
-    output.mkdir(parents=True)
-    changes = {"max_steps": 4, "warmup_ratio": 0.0, "learning_rate": 2e-2, "early_stopping": None, **changes}
-    changes.setdefault("precision", "float32")  # bfloat16 would round the logits that are compared
-    training = run.training.model_copy(update={"lora": lora, **changes})
-    train_adapter(run.blocks, run.model, run.tokenizer, training, output)
-    return training
+def train(run: TinyRun, output: Path, lora: LoraParameters, **changes: Any) -> None:
+    """Train a few steps into ``output``; bfloat16 would round the logits that are compared."""
+    common: dict[str, Any] = {"max_steps": 4, "warmup_ratio": 0.0, "learning_rate": 2e-2, "early_stopping": None}
+    run.train(output, lora=lora, **{"precision": "float32", **common, **changes})
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_adapter(biased: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     lora, tensors = KINDS[name]
-    spy = _Spy(monkeypatch)
+    watched = Watched(monkeypatch)
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     train(biased, adapter, lora)
-    assert spy.unmoved() == []
-    assert spy.moved_base() == []
+    assert watched.moved() == watched.trained()
     saved = load_file(adapter / "adapter_model.safetensors")
     assert len(saved) == tensors
 
     loaded = PeftModel.from_pretrained(load_quantized(biased.model, describe_device("float32")), str(adapter))
     kinds = {name: weight.dtype for name, weight in loaded.named_parameters()}
-    for parameter_name, weight in spy.model.named_parameters():
+    for parameter_name, weight in watched.model.named_parameters():
         weight.data = weight.data.to(kinds[parameter_name])  # whole modules come back in the base model's type
-    base = cast("Any", spy.model.get_base_model())
+    base = cast("Any", watched.model.get_base_model())
     base.set_attn_implementation("sdpa")  # the training's computes the same up to rounding
     ids = torch.tensor([biased.examples["test"][0]["prompt_ids"]], device=loaded.device)
     with torch.inference_mode():
-        spy.model.eval()
-        torch.testing.assert_close(loaded(ids).logits, spy.model(ids).logits, rtol=0, atol=0)
+        watched.model.eval()
+        torch.testing.assert_close(loaded(ids).logits, watched.model(ids).logits, rtol=0, atol=0)
 
     merged.mkdir()
     report = merge_adapter(
@@ -99,38 +94,6 @@ def test_every_kind_of_adapter(biased: TinyRun, tmp_path: Path, monkeypatch: pyt
 def _base_weight(key: str) -> str:
     base, marker, _ = key.partition(".lora_")
     return f"{base}.weight" if marker else base
-
-
-class _Spy:
-    """Looks at the model of a training before its first step and after its last."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from trl.trainer.sft_trainer import SFTTrainer
-
-        original = SFTTrainer.train
-
-        def watched(trainer: SFTTrainer, *args: Any, **arguments: Any) -> object:
-            self.model = cast("PeftModel", trainer.model)
-            self.before = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
-            return original(trainer, *args, **arguments)
-
-        monkeypatch.setattr(SFTTrainer, "train", watched)  # nothing else shows the weights as training finds them
-
-    def _same(self, *, trained: bool) -> list[str]:
-        return [
-            name
-            for name, weight in self.model.named_parameters()
-            if weight.requires_grad == trained and torch.equal(weight, self.before[name])
-        ]
-
-    def unmoved(self) -> list[str]:
-        """Trained weights that are as they were."""
-        return self._same(trained=True)
-
-    def moved_base(self) -> list[str]:
-        """Frozen weights that are not."""
-        frozen = [name for name, weight in self.model.named_parameters() if not weight.requires_grad]
-        return sorted(set(frozen) - set(self._same(trained=False)))
 
 
 def test_a_wrong_target_lists_what_the_model_has(biased: TinyRun, tmp_path: Path) -> None:
@@ -188,13 +151,13 @@ def test_loraplus_moves_b_faster(biased: TinyRun, tmp_path: Path) -> None:
 def test_loftq_starts_nearer_to_the_full_precision_weights(
     biased: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rslora: bool
 ) -> None:
-    spy = _Spy(monkeypatch)
+    watched = Watched(monkeypatch)
     train(biased, tmp_path / "adapter", LoraParameters(r=16, rslora=rslora, initialization="loftq"), max_steps=1)
     full = load_file(Path(biased.lock.folder) / "model.safetensors")
     for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):
-        layer: Any = spy.model.get_submodule(f"base_model.model.{name}")
+        layer: Any = watched.model.get_submodule(f"base_model.model.{name}")
         stored = dequantize_module_weight(layer.base_layer).float()
-        a, b = (spy.before[f"base_model.model.{name}.lora_{side}.default.weight"].float() for side in "AB")
+        a, b = (watched.before[f"base_model.model.{name}.lora_{side}.default.weight"].float() for side in "AB")
         error = (full[f"{name}.weight"].float() - stored).norm()
         left = (full[f"{name}.weight"].float() - stored - layer.scaling["default"] * b @ a).norm()
         assert left < 0.75 * error
@@ -241,14 +204,14 @@ def _with_provenance(run: TinyRun, model: str, folder: Path) -> Path:
 def test_eva_starts_at_the_inputs_and_shares_ranks_out(
     biased: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spy = _Spy(monkeypatch)
+    watched = Watched(monkeypatch)
     train(biased, tmp_path / "adapter", LoraParameters(r=4, initialization="eva"), max_steps=2)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    ranks = [weight.shape[0] for name, weight in spy.before.items() if "lora_A" in name]
+    ranks = [weight.shape[0] for name, weight in watched.before.items() if "lora_A" in name]
     assert sum(ranks) == 4 * 7 * 2
     assert len(set(ranks)) > 1
     assert set(config["rank_pattern"].values()) <= set(ranks)
-    for name, weight in spy.before.items():
+    for name, weight in watched.before.items():
         if "lora_A" in name:
             torch.testing.assert_close(weight @ weight.T, torch.eye(len(weight)), rtol=0, atol=0.02)
         assert "lora_B" not in name or not weight.any()

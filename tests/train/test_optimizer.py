@@ -1,6 +1,7 @@
 """Every optimiser and schedule that a configuration can name moves the adapter; their arguments reach them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +25,6 @@ from steps.train.params import (
 )
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 
 LORA = LoraParameters(r=4)
@@ -40,12 +40,11 @@ NEEDED: dict[str, dict[str, float]] = {
 
 def train(run: TinyRun, output: Path, **changes: Any) -> TrainingReport:
     """Two steps unless ``changes`` say otherwise, evaluated on one block."""
-    output.mkdir(parents=True)
     values = {"lora": LORA, "max_steps": 2, "batch_size": 2, "gradient_accumulation": 1, "warmup_ratio": 0}
     values |= {"schedule": "constant", "early_stopping": None, "evaluate_every": 1, "learning_rate": 5e-3}
     training = TrainingParameters.model_validate({**values, **changes})
     blocks = DatasetDict(train=run.blocks["train"], validation=run.blocks["validation"].select([0]))
-    return train_adapter(blocks, run.model, run.tokenizer, training, output)
+    return replace(run, training=training).train(output, blocks)
 
 
 def rates(report: TrainingReport) -> list[float]:
@@ -253,7 +252,7 @@ def test_evaluations_per_epoch(tiny_run: TinyRun, tmp_path: Path) -> None:
     blocks = DatasetDict(
         train=tiny_run.blocks["train"].select([0, 1, 2, 3, 0, 1, 2, 3, 0, 1]), validation=tiny_run.blocks["validation"]
     )
-    run = TinyRun(**{**vars(tiny_run), "blocks": blocks})
+    run = replace(tiny_run, blocks=blocks)
     epoch: dict[str, Any] = {"batch_size": 1, "max_steps": None, "epochs": 1}
     report = train(run, tmp_path / "three", **epoch, evaluations_per_epoch=3)
     assert [point.step for point in report.validation] == [3, 6, 9, 10]

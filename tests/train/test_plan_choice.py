@@ -10,7 +10,7 @@ from steps.quantize.device import Hardware
 from steps.quantize.device import choose as choose_device
 from steps.train.params import TrainingParameters
 from steps.train.plan.cards import CARDS, Card, named_card
-from steps.train.plan.choose import HEADROOM, STEP_DOWN, PlannedPlan, choose, plans
+from steps.train.plan.choose import HEADROOM, STEP_DOWN, PlannedPlan, budget_of, plans, why
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB
 from steps.train.plan.params import PlanParameters
@@ -30,6 +30,14 @@ def _card(name: str) -> Hardware:
 def _plans(name: str, **given: object) -> list[PlannedPlan]:
     hardware = _card(name)
     return plans(_job(hardware), PlanParameters.model_validate(given), hardware)
+
+
+def _chosen(job: Job, hardware: Hardware, available: int | None = None) -> tuple[PlannedPlan, dict[str, str]]:
+    """The plan, and the reason of each choice."""
+    free = PlanParameters()
+    best = plans(job, free, hardware, available)[0]
+    choices = why(job, free, best, budget_of(free, hardware, available))
+    return best, {one.name: one.reason for one in choices}
 
 
 @pytest.mark.parametrize("card", [card for card in CARDS if card.memory_gib > 9], ids=lambda card: card.short)
@@ -56,9 +64,9 @@ def test_nothing_fits() -> None:
 
 def test_what_others_take_counts() -> None:
     hardware = _card("h100")
-    best, why = choose(_job(hardware), PlanParameters(), hardware, available=8 * GIB)
+    best, reasons = _chosen(_job(hardware), hardware, available=8 * GIB)
     assert best.memory.total < 8 * GIB
-    assert "of 8.0 GiB" in next(one.reason for one in why if one.name == "memory")
+    assert "of 8.0 GiB" in reasons["memory"]
 
 
 def test_fixed_parts() -> None:
@@ -78,15 +86,14 @@ def test_micro_batch_that_divides_nothing() -> None:
 
 def test_falls_back_and_says_so() -> None:
     old = _card("t4")
-    best, why = choose(_job(old), PlanParameters(), old)
-    reasons = {one.name: one.reason for one in why}
+    best, reasons = _chosen(_job(old), old)
     assert best.plan.fused
     assert not best.plan.captured
     assert "flash_attention_2" in reasons["CUDA graph"]
     dora = replace(_job(old), training=TrainingParameters.model_validate({"lora": {"dora": True}}))
-    best, why = choose(dora, PlanParameters(), old)
+    best, reasons = _chosen(dora, old)
     assert not best.plan.fused
-    assert "DoRA" in next(one.reason for one in why if one.name == "kernels")
+    assert "DoRA" in reasons["kernels"]
 
 
 def test_unknown_card_has_no_seconds() -> None:

@@ -15,15 +15,8 @@ from steps.train.plan.choose import PlannedPlan
 from steps.train.plan.memory import predict_memory
 from steps.train.plan.params import PlanParameters
 from steps.train.plan.plan import Plan
-from steps.train.report import TrainingReport
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
 from tests.train.packed import packed
-
-
-def train(run: TinyRun, folder: Path, parameters: PlanParameters | None = None) -> TrainingReport:
-    folder.mkdir()
-    return train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder, plan=parameters)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +33,13 @@ def test_fused_plans_learn_what_the_plain_one_learns(
 ) -> None:
     """Dropout apart, whose masks are others; the tiny run's is 0.05, so that its losses are near and no more."""
     lora = tiny_run.training.lora.model_copy(update={"dropout": 0.0})
-    run = TinyRun(**{**vars(tiny_run), "training": tiny_run.training.model_copy(update={"lora": lora})})
-    plain = train(run, tmp_path / "plain", PlanParameters(kernels="plain"))
+    plain = tiny_run.train(tmp_path / "plain", plan=PlanParameters(kernels="plain"), lora=lora)
     assert "fused" not in capsys.readouterr().out
     monkeypatch.setattr(build, "_make_faster", build._fuse)  # the GPU's kernels, by their twins in plain torch
     monkeypatch.setattr(
         planning, "plans", lambda job, *_: [PlannedPlan(plan, predict_memory(job, plan), seconds=None, order=0)]
     )
-    fused = train(run, tmp_path / "fused")
+    fused = tiny_run.train(tmp_path / "fused", lora=lora)
     assert "fused 14 projections" in capsys.readouterr().out
     for one, other in zip(plain.steps, fused.steps, strict=True):
         assert other.loss == pytest.approx(one.loss, abs=0.02)
@@ -71,10 +63,7 @@ def test_blocks_without_padding_learn_the_same(tiny_run: TinyRun, tmp_path: Path
     """Rows of different lengths, padded and then one after the other."""
     padded = DatasetDict({name: split.remove_columns("seq_lengths") for name, split in tiny_run.blocks.items()})
     assert len(set(map(len, padded["train"]["input_ids"]))) > 1
-    runs = [
-        train(TinyRun(**{**vars(tiny_run), "blocks": blocks}), tmp_path / name)
-        for name, blocks in (("padded", padded), ("flat", without_padding(padded)))
-    ]
+    runs = [tiny_run.train(tmp_path / "padded", padded), tiny_run.train(tmp_path / "flat", without_padding(padded))]
     assert runs[0].tokens == runs[1].tokens
     for one, other in zip(runs[0].steps, runs[1].steps, strict=True):
         assert other.loss == pytest.approx(one.loss, abs=0.02)
@@ -89,8 +78,8 @@ def test_the_report_says_what_was_planned(tiny_run: TinyRun) -> None:
 
 
 def test_a_micro_batch_that_the_user_names(tiny_run: TinyRun, tmp_path: Path) -> None:
-    report = train(tiny_run, tmp_path / "named", PlanParameters(micro_batch=1))
+    report = tiny_run.train(tmp_path / "named", plan=PlanParameters(micro_batch=1))
     assert {one.value for one in report.choices if one.name == "micro-batch"} == {"1 x 2"}
     assert report.tokens == tiny_run.report.tokens
     with pytest.raises(ConfigError, match=r"parameters\.plan\.micro_batch: 3 does not divide the 2 blocks"):
-        train(tiny_run, tmp_path / "wrong", PlanParameters(micro_batch=3))
+        tiny_run.train(tmp_path / "wrong", plan=PlanParameters(micro_batch=3))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import DatasetDict
-from torch.nn.modules.module import register_module_forward_pre_hook
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from steps.errors import DataError, DeviceError, PipelineError, TrainingError
@@ -17,23 +16,15 @@ from steps.files import hashes
 from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters
 from steps.train.report import TrainingReport
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
+from tests.train.short_memory import no_memory_for
 
 END = 2
 
 
-def train(
-    run: TinyRun,
-    output: Path,
-    blocks: DatasetDict | None = None,
-    checkpoints: Checkpoints | None = None,
-    **changes: Any,
-) -> TrainingReport:
+def train(run: TinyRun, output: Path, blocks: DatasetDict | None = None, **changes: Any) -> TrainingReport:
     """Three steps unless ``changes`` say otherwise."""
-    output.mkdir()
-    training = run.training.model_copy(update={"max_steps": 3, "evaluate_every": 3, **changes})
-    return train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output, checkpoints)
+    return run.train(output, blocks, **{"max_steps": 3, "evaluate_every": 3, **changes})
 
 
 def relabelled(blocks: DatasetDict, split: str, change: Callable[[int, list[int]], list[int]]) -> DatasetDict:
@@ -89,15 +80,15 @@ def test_a_resumed_training_rehearses_too_unless_all_is_done(
     tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Checkpoints(tmp_path / "checkpoints", "work", CheckpointParameters(every_steps=1))
-    report = train(tiny_run, tmp_path / "first", checkpoints=store)
+    report = train(tiny_run, tmp_path / "first", store=store)
     for folder in sorted(store.folder.iterdir())[-1:]:
         (folder / "manifest.json").unlink()  # the newest is damaged: one step is left
     capsys.readouterr()
-    resumed = train(tiny_run, tmp_path / "resumed", checkpoints=store)
+    resumed = train(tiny_run, tmp_path / "resumed", store=store)
     assert "pre-flight passed" in capsys.readouterr().out
     assert (resumed.resumed_from, resumed.steps) == ([2], report.steps)
     assert hashes(tmp_path / "resumed") == hashes(tmp_path / "first")
-    assert train(tiny_run, tmp_path / "done", checkpoints=store).preflight_seconds == 0
+    assert train(tiny_run, tmp_path / "done", store=store).preflight_seconds == 0
     assert "pre-flight" not in capsys.readouterr().out
 
 
@@ -149,7 +140,7 @@ def collator(change: Callable[[list[dict[str, Any]]], None], after: Callable[[An
         yield
 
 
-def nothing(_: object) -> None:
+def nothing(*_: object) -> None:
     pass
 
 
@@ -174,24 +165,6 @@ def test_a_collator_that_masks_the_end_token(tiny_run: TinyRun, tmp_path: Path) 
     message = "DataCollatorForLanguageModeling takes the end token out of the labels"
     with collator(nothing, mask), pytest.raises(TrainingError, match=message):
         train(tiny_run, tmp_path / "adapter")
-
-
-@contextmanager
-def no_memory_for(tokens: int, *, training: bool) -> Iterator[list[int]]:
-    """Fails on a batch of so many tokens or more; gives the sizes of the training batches that came through."""
-    sizes: list[int] = []
-
-    def check(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if isinstance(module, torch.nn.Embedding) and module.training == training:
-            sizes.append(inputs[0].numel())
-            if sizes[-1] >= tokens:
-                raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate all of it")
-
-    hook = register_module_forward_pre_hook(check)
-    try:
-        yield sizes
-    finally:
-        hook.remove()
 
 
 def test_the_largest_micro_batch_comes_first(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -220,7 +193,7 @@ def test_a_checkpoint_folder_that_cannot_be_made(tiny_run: TinyRun, tmp_path: Pa
     (tmp_path / "file").touch()
     store = Checkpoints(tmp_path / "file", "work", CheckpointParameters())
     with pytest.raises(DeviceError, match=r"file/work: no checkpoint can be written there \(Not a directory\)"):
-        train(tiny_run, tmp_path / "adapter", checkpoints=store)
+        train(tiny_run, tmp_path / "adapter", store=store)
 
 
 def test_a_checkpoint_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -230,7 +203,7 @@ def test_a_checkpoint_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) 
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(TrainingError, match=r"the pre-flight failed at the checkpoint: .*; look at parameters\.ch"):
-            train(tiny_run, tmp_path / "adapter", checkpoints=store)
+            train(tiny_run, tmp_path / "adapter", store=store)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(store.folder.iterdir()) == []
@@ -243,10 +216,6 @@ def test_a_checkpoint_that_does_not_give_back(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, method: str
 ) -> None:
     """One way of reading it that reads nothing."""
-    monkeypatch.setattr(f"steps.train.trainer.ResumableTrainer.{method}", nothing_loaded)
+    monkeypatch.setattr(f"steps.train.trainer.ResumableTrainer.{method}", nothing)
     with pytest.raises(PipelineError, match=f"a checkpoint does not give back the {part}: a resumed run would differ"):
         train(tiny_run, tmp_path / "adapter")
-
-
-def nothing_loaded(*_: object) -> None:
-    pass

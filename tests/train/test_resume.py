@@ -30,10 +30,7 @@ RANDOM = random.Random(6)  # noqa: S311 - picks steps, no secrets
 
 @pytest.fixture
 def work(tiny_run: TinyRun, tmp_path: Path) -> Work:
-    """The tiny training with a checkpoint after every other step, in a folder of its own."""
-    tiny_run.blocks.save_to_disk(tmp_path / "blocks")
-    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
-    return Work(tmp_path / "blocks", tiny_run.model, tiny_run.tokenizer, tiny_run.training, checkpoints)
+    return Work.of(tiny_run, tmp_path)
 
 
 def course(report: TrainingReport) -> dict[str, object]:
@@ -117,8 +114,7 @@ def test_resumed_over_epochs_and_a_short_last_micro_batch(work: Work, tiny_run: 
         blocks=tmp_path / "few",
         training=work.training.model_copy(update={"batch_size": 1, "gradient_accumulation": 2}),
     )
-    whole = replace(few, checkpoints=CheckpointParameters(folder=str(tmp_path / "whole")))
-    expected = whole.train(tmp_path / "expected")
+    expected = few.undisturbed(tmp_path / "expected")
     assert train_until(few, KillPoint("optimizer", 5), tmp_path / "killed") == -signal.SIGKILL  # 4 is an epoch's end
     assert train_until(few, KillPoint("optimizer", 4), tmp_path / "killed again") == -signal.SIGKILL
     report = few.train(tmp_path / "rerun")
@@ -132,8 +128,7 @@ def test_patience_and_best_adapter_survive(work: Work, tiny_run: TinyRun, tmp_pa
     early = EarlyStoppingParameters(patience=3, min_improvement=100)
     changes = {"evaluate_every": 1, "early_stopping": early, "learning_rate": 0.1, "max_steps": 20}
     hasty = replace(work, training=work.training.model_copy(update=changes))
-    whole = replace(hasty, checkpoints=CheckpointParameters(folder=str(tmp_path / "whole")))
-    expected = whole.train(tmp_path / "expected")
+    expected = hasty.undisturbed(tmp_path / "expected")
     assert expected.steps[-1].step == 4
     for point in (KillPoint("optimizer", 4), KillPoint("open", 1, "open/provenance.json")):
         assert train_until(hasty, point, tmp_path / point.event) == -signal.SIGKILL
@@ -180,8 +175,7 @@ def test_sigterm_at_the_last_step_changes_nothing(work: Work, tiny_run: TinyRun,
 def test_every_optimisers_state_is_exact(work: Work, tmp_path: Path, optimizer: str) -> None:
     """adafactor keeps float32 for bfloat16 weights, which torch would round when it loads the state."""
     other = replace(work, training=work.training.model_copy(update={"optimizer": optimizer, "precision": "bfloat16"}))
-    whole = replace(other, checkpoints=CheckpointParameters(folder=str(tmp_path / "whole")))
-    expected = whole.train(tmp_path / "expected")
+    expected = other.undisturbed(tmp_path / "expected")
     with sigterm_after(5), pytest.raises(TrainingError):
         other.train(tmp_path / "stopped")
     assert course(other.train(tmp_path / "rerun")) == course(expected)

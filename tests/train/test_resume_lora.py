@@ -1,13 +1,14 @@
 """A training killed with an adapter, optimiser or schedule of another kind ends with the same bytes too."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steps.files import hashes
-from steps.train.params import CheckpointParameters, TrainingParameters
+from steps.train.params import TrainingParameters
 from tests.tiny_run import TinyRun
 from tests.train.killed import KillPoint, Work, train_until
 
@@ -27,16 +28,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_resumed(tiny_run: TinyRun, tmp_path: Path, kind: str) -> None:
-    tiny_run.blocks.save_to_disk(tmp_path / "blocks")
     values = {"max_steps": 7, "batch_size": 2, "learning_rate": 5e-3, "warmup_ratio": 0, **KINDS[kind]}
     training = TrainingParameters.model_validate(values)
-
-    def work(folder: str) -> Work:
-        checkpoints = CheckpointParameters(folder=str(tmp_path / folder), every_steps=2)
-        return Work(tmp_path / "blocks", tiny_run.model, tiny_run.tokenizer, training, checkpoints)
-
-    work("undisturbed").train(tmp_path / "whole")
-    assert train_until(work("disturbed"), KillPoint("optimizer", 6), tmp_path / "killed") == -signal.SIGKILL
-    report = work("disturbed").train(tmp_path / "resumed")
+    work = replace(Work.of(tiny_run, tmp_path), training=training)
+    work.undisturbed(tmp_path / "whole")
+    assert train_until(work, KillPoint("optimizer", 6), tmp_path / "killed") == -signal.SIGKILL
+    report = work.train(tmp_path / "resumed")
     assert report.resumed_from == [4]
     assert hashes(tmp_path / "resumed") == hashes(tmp_path / "whole")

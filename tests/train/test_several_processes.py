@@ -25,9 +25,8 @@ from steps.train.distributed.join import ENDED
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
-from steps.train.train import train_adapter
 from tests.tiny_run import TinyRun
-from tests.train.invariance import PLAIN, Learned, distance
+from tests.train.invariance import PLAIN, distance, learned
 from tests.train.killed import KillPoint, Work, train_until
 
 LOSS, ADAPTER = 1e-5, 1e-5
@@ -56,50 +55,41 @@ class Shared:
 
     def train(self, output: str, strategy: str | None = None, recompute: str = "auto") -> TrainingReport:
         """Train with two processes by the strategy, or with one where there is none."""
-        (self.folder / output).mkdir()
         distributed = {"processes": 2, "strategy": strategy} if strategy else {"processes": 1}
-        return train_adapter(
-            self.run.blocks,
-            self.run.model,
-            self.run.tokenizer,
-            self.run.training,
+        self.report = self.run.train(
             self.folder / output,
-            self.store,
-            lambda step, figures: self.figures.setdefault(step, {}).update(figures),
-            PlanParameters.model_validate({"distributed": distributed, "recompute": recompute}),
+            store=self.store,
+            plan=PlanParameters.model_validate({"distributed": distributed, "recompute": recompute}),
+            on_metrics=lambda step, figures: self.figures.setdefault(step, {}).update(figures),
         )
+        return self.report
 
-    def learned(self, output: str, report: TrainingReport) -> Learned:
-        """What the adapter of an output has learned."""
-        from safetensors.torch import load_file
-
-        losses = [step.loss for step in report.steps] + [point.loss for point in report.validation]
-        return Learned(losses, load_file(self.folder / output / "adapter_model.safetensors"))
+    def same(self, other: "Shared") -> bool:
+        """Whether the same was learned, from as many tokens."""
+        one, two = (learned(work.report, work.folder / "adapter") for work in (self, other))
+        return distance(one, two).within(LOSS, ADAPTER) and self.report.tokens == other.report.tokens
 
 
 @pytest.fixture(scope="module")
-def alone(run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shared, TrainingReport]:
+def alone(run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The work by one process."""
     shared = Shared(run, tmp_path_factory.mktemp("alone"))
-    return shared, shared.train("adapter")
+    shared.train("adapter")
+    return shared
 
 
 def test_ddp_learns_what_one_process_learns(
-    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run: TinyRun, alone: Shared, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The artifact has the same files, and the report the same course and the same counts."""
-    one, expected = alone
-    shared = Shared(run, tmp_path)
+    shared, expected = Shared(run, tmp_path), alone.report
     report = shared.train("adapter", "ddp")
-    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
-    same = ("tokens", "epochs", "best_step", "planned_steps", "tokens_per_step", "initial_adapter_sha256", "stopped")
+    assert shared.same(alone)
+    same = ["epochs", "best_step", "planned_steps", "tokens_per_step", "initial_adapter_sha256", "stopped"]
+    same += ["trainable_parameters", "total_parameters"]
     assert [getattr(report, name) for name in same] == [getattr(expected, name) for name in same]
-    assert (report.trainable_parameters, report.total_parameters) == (
-        expected.trainable_parameters,
-        expected.total_parameters,
-    )
-    assert hashes(tmp_path / "adapter").keys() == hashes(one.folder / "adapter").keys()
-    assert shared.figures.keys() == one.figures.keys()
+    assert hashes(tmp_path / "adapter").keys() == hashes(alone.folder / "adapter").keys()
+    assert shared.figures.keys() == alone.figures.keys()
     assert ("2 x ddp", "named by parameters.plan.distributed.strategy") in [
         (choice.value, choice.reason) for choice in report.choices
     ]
@@ -132,11 +122,8 @@ def when_written(checkpoint: Path, act: Any) -> Iterator[None]:
         watcher.join()
 
 
-def test_a_killed_process_ends_all_and_one_alone_goes_on(
-    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
-) -> None:
+def test_a_killed_process_ends_all_and_one_alone_goes_on(run: TinyRun, alone: Shared, tmp_path: Path) -> None:
     """FSDP2 up to the kill, then one process from the checkpoint that two have written in parts."""
-    one, expected = alone
     shared = Shared(run, tmp_path)
     started: list[psutil.Process] = []
 
@@ -154,29 +141,21 @@ def test_a_killed_process_ends_all_and_one_alone_goes_on(
     assert {name.split("-")[0] for name in parts} == {"weights", "best", "optimizer"}
     report = shared.train("adapter")
     assert report.resumed_from[0] >= 4
-    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
-    assert report.tokens == expected.tokens
+    assert shared.same(alone)
 
 
 @pytest.mark.slow
-def test_fsdp_learns_what_one_process_learns(
-    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
-) -> None:
+def test_fsdp_learns_what_one_process_learns(run: TinyRun, alone: Shared, tmp_path: Path) -> None:
     """Layers are gathered again where they are recomputed."""
-    one, expected = alone
     shared = Shared(run, tmp_path)
     report = shared.train("adapter", "fsdp", "layers")
-    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
-    assert report.tokens == expected.tokens
-    assert report.total_parameters == expected.total_parameters
+    assert shared.same(alone)
+    assert report.total_parameters == alone.report.total_parameters
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_what_one_or_two_left(
-    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path
-) -> None:
+def test_two_processes_go_on_from_what_one_or_two_left(run: TinyRun, alone: Shared, tmp_path: Path) -> None:
     """A SIGTERM is the first one's and all stop after the same step; FSDP2 goes on from DDP's checkpoint."""
-    one, expected = alone
     shared = Shared(run, tmp_path)
 
     def ask_to_go() -> None:
@@ -188,16 +167,14 @@ def test_two_processes_go_on_from_what_one_or_two_left(
             shared.train(output, strategy)
     report = shared.train("adapter", "fsdp")
     assert len(report.resumed_from) == 2
-    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    assert shared.same(alone)
 
 
 @pytest.mark.slow
 def test_no_process_outlives_a_killed_parent(run: TinyRun, tmp_path: Path) -> None:
     """The parent is killed as by the system; its processes go with it, and one alone goes on."""
-    run.blocks.save_to_disk(tmp_path / "blocks")
-    checkpoints = CheckpointParameters(folder=str(tmp_path / "checkpoints"), every_steps=2)
     plan = PlanParameters.model_validate({"distributed": {"processes": 2}})
-    work = Work(tmp_path / "blocks", run.model, run.tokenizer, run.training, checkpoints, plan)
+    work = replace(Work.of(run, tmp_path), plan=plan)
     started: list[psutil.Process] = []
 
     def kill() -> None:
@@ -213,10 +190,9 @@ def test_no_process_outlives_a_killed_parent(run: TinyRun, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_two_machines_share_a_training(
-    run: TinyRun, alone: tuple[Shared, TrainingReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: TinyRun, alone: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here both are this one; machine 1 joins by the command of its own and ends with the run."""
-    one, expected = alone
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -228,9 +204,9 @@ def test_two_machines_share_a_training(
     other = subprocess.Popen(command, env={**os.environ, "NODE_RANK": "1"})
     try:
         shared = Shared(run, tmp_path)
-        report = shared.train("adapter", "ddp")
+        shared.train("adapter", "ddp")
         (tmp_path / "seen-by-all" / ENDED).touch()
         assert other.wait(timeout=60) == 0
     finally:
         other.kill()
-    assert distance(shared.learned("adapter", report), one.learned("adapter", expected)).within(LOSS, ADAPTER)
+    assert shared.same(alone)

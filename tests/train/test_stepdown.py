@@ -1,55 +1,34 @@
 """Where memory is short a smaller plan takes over, from the same optimiser step."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from steps.errors import TrainingError
 from steps.files import hashes
 from steps.train import planning
 from steps.train.checkpoint import Checkpoints
+from steps.train.distributed.task import LeftPlan
 from steps.train.params import CheckpointParameters
 from steps.train.plan.choose import PlannedPlan
 from steps.train.plan.job import Job
 from steps.train.plan.memory import predict_memory
 from steps.train.plan.plan import Plan
 from steps.train.report import TrainingReport
-from steps.train.stepdown import OutOfMemory, StepDown, is_out_of_memory, step_down
-from steps.train.train import train_adapter
+from steps.train.stepdown import (
+    LeavePlan,
+    OutOfMemory,
+    PreflightError,
+    is_out_of_memory,
+    next_plan,
+    step_down,
+)
 from tests.tiny_run import TinyRun
+from tests.train.short_memory import MEMORY, no_memory_at
 
 LARGE, SMALL = Plan(2, 1, recompute="nothing"), Plan(1, 2, recompute="nothing")
-MEMORY = torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate all of it")
-
-
-@contextmanager
-def no_memory_at(call: int, *, optimizer: bool = False) -> Iterator[list[int]]:
-    """The one training pass, or optimiser step, of that number finds no memory: another process has it."""
-    calls: list[int] = []
-
-    def count() -> None:
-        calls.append(len(calls) + 1)
-        if len(calls) == call:
-            raise MEMORY
-
-    def in_a_pass(module: torch.nn.Module, _: object) -> None:
-        if isinstance(module, torch.nn.Embedding) and module.training:
-            count()
-
-    def in_a_step(*_: Any) -> None:
-        count()
-
-    hook = register_optimizer_step_pre_hook(in_a_step) if optimizer else register_module_forward_pre_hook(in_a_pass)
-    try:
-        yield calls
-    finally:
-        hook.remove()
 
 
 def planned(job: Job, plan: Plan) -> PlannedPlan:
@@ -59,9 +38,8 @@ def planned(job: Job, plan: Plan) -> PlannedPlan:
 def train(run: TinyRun, folder: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch) -> TrainingReport:
     """Train by these plans, whatever the planner would choose."""
     monkeypatch.setattr(planning, "plans", lambda job, *_: [planned(job, plan) for plan in plans])
-    (folder / "adapter").mkdir(parents=True)
     store = Checkpoints(folder, "work", CheckpointParameters(every_steps=4))
-    return train_adapter(run.blocks, run.model, run.tokenizer, run.training, folder / "adapter", store)
+    return run.train(folder / "adapter", store=store)
 
 
 def course(report: TrainingReport) -> dict[str, Any]:
@@ -120,7 +98,7 @@ def test_the_last_plan_s_error_is_the_end(tiny_run: TinyRun, tmp_path: Path, mon
 def test_other_errors_are_no_reason_for_another_plan() -> None:
     tried: list[Plan] = []
 
-    def fail(plan: Plan, _: list[StepDown]) -> None:
+    def fail(plan: Plan, _: list[LeftPlan]) -> None:
         tried.append(plan)
         raise TrainingError("the training diverged")
 
@@ -133,7 +111,7 @@ def test_plans_that_do_not_fit_what_is_free_are_passed_over() -> None:
     plans = [Plan(size, 1) for size in (8, 4, 2, 1)]
     tried: list[int] = []
 
-    def fail(plan: Plan, _: list[StepDown]) -> None:
+    def fail(plan: Plan, _: list[LeftPlan]) -> None:
         tried.append(plan.micro_batch)
         raise MEMORY
 
@@ -142,6 +120,28 @@ def test_plans_that_do_not_fit_what_is_free_are_passed_over() -> None:
         with pytest.raises(torch.OutOfMemoryError):
             step_down(plans, list, lambda plan, fits=fits: plan.micro_batch <= fits, fail)  # type: ignore[misc]  # mypy infers no default
         assert tried == expected, "the last one is tried whatever is said of it"
+
+
+def test_new_processes_go_on_where_the_former_left() -> None:
+    """With the plans that were left they find the next one, or the error is the end."""
+    plain = Plan(1, 2, fused=False)
+
+    def leave(error: Exception, *before: LeftPlan) -> LeftPlan:
+        def fail(*_: object) -> None:
+            raise error
+
+        with pytest.raises(LeavePlan) as caught:
+            next_plan([LARGE, SMALL], lambda: [plain], list(before), fail)
+        return caught.value.left
+
+    first = leave(MEMORY)
+    assert first == LeftPlan(plan=str(LARGE), reason="CUDA out of memory.", plain=False)
+    assert next_plan([LARGE, SMALL], list, [first], lambda plan, _: plan) == SMALL
+    second = leave(PreflightError("kernels failed"), first)
+    assert (second.plan, second.plain) == (str(SMALL), True)
+    assert next_plan([LARGE, SMALL], lambda: [plain], [first, second], lambda plan, _: plan) == plain
+    with pytest.raises(torch.OutOfMemoryError):
+        leave(MEMORY, first)
 
 
 def test_kernels_that_fail_give_way_to_trls(
@@ -153,8 +153,7 @@ def test_kernels_that_fail_give_way_to_trls(
         raise RuntimeError("PassManager::run failed\nwith many lines")
 
     monkeypatch.setattr("steps.train.cpu.head.TokenScores.forward", broken)
-    (tmp_path / "adapter").mkdir()
-    report = train_adapter(tiny_run.blocks, tiny_run.model, tiny_run.tokenizer, tiny_run.training, tmp_path / "adapter")
+    report = tiny_run.train(tmp_path / "adapter")
     choices = {one.name: (one.value, one.reason) for one in report.choices}
     assert choices["kernels"] == ("plain", "ours failed in the pre-flight")
     assert "RuntimeError: PassManager::run failed" in choices["plan left"][1]

@@ -1,27 +1,20 @@
 """Training on a tiny model: what is learned, kept, refused and repeated."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from steps.errors import DataError, ModelError
 from steps.files import hashes
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
-from steps.train.params import EarlyStoppingParameters, LoraParameters
-from steps.train.train import train_adapter
+from steps.train.params import EarlyStoppingParameters
 from tests.tiny_run import TinyRun
-
-
-def train(run: TinyRun, output: Path, blocks: DatasetDict | None = None, **changes: object) -> object:
-    output.mkdir()
-    training = run.training.model_copy(update=changes)
-    return train_adapter(blocks or run.blocks, run.model, run.tokenizer, training, output)
 
 
 def test_every_adapter_weight_moved_and_the_loss_fell(tiny_run: TinyRun) -> None:
@@ -35,30 +28,26 @@ def test_every_adapter_weight_moved_and_the_loss_fell(tiny_run: TinyRun) -> None
 
 
 def test_equal_parameters_give_the_equal_adapter(tiny_run: TinyRun, tmp_path: Path) -> None:
-    train(tiny_run, tmp_path / "again")
+    tiny_run.train(tmp_path / "again")
     assert hashes(tmp_path / "again") == hashes(tiny_run.adapter)
-    train(tiny_run, tmp_path / "other", seed=7)
+    tiny_run.train(tmp_path / "other", seed=7)
     assert hashes(tmp_path / "other") != hashes(tiny_run.adapter)
 
 
 def test_the_best_adapter_is_kept_and_training_stops(tiny_run: TinyRun, tmp_path: Path) -> None:
     """Where only 100 nats count as an improvement, patience runs out after the first evaluation."""
-    output = tmp_path / "adapter"
-    output.mkdir()
-    training = tiny_run.training.model_copy(
-        update={
-            "learning_rate": 0.1,  # too high, so that the best step is not simply the last
-            "max_steps": 20,
-            "evaluate_every": 1,
-            "early_stopping": EarlyStoppingParameters(patience=3, min_improvement=100),
-        }
+    report = tiny_run.train(
+        tmp_path / "adapter",
+        learning_rate=0.1,  # too high, so that the best step is not simply the last
+        max_steps=20,
+        evaluate_every=1,
+        early_stopping=EarlyStoppingParameters(patience=3, min_improvement=100),
     )
-    report = train_adapter(tiny_run.blocks, tiny_run.model, tiny_run.tokenizer, training, output)
     losses = {point.step: point.loss for point in report.validation}
     assert report.best_step == min(losses, key=losses.__getitem__)
     assert report.steps[-1].step == 4 < report.planned_steps == 20
     assert report.stopped == f"validation loss no longer fell after step {report.best_step}"
-    kept = _validation_loss(tiny_run, output)
+    kept = _validation_loss(tiny_run, tmp_path / "adapter")
     assert kept == pytest.approx(losses[report.best_step], abs=0.02)
 
 
@@ -80,56 +69,25 @@ def _validation_loss(run: TinyRun, adapter: Path) -> float:
     return total / tokens
 
 
-def test_neighbours_in_a_block_do_not_see_each_other(tiny_run: TinyRun) -> None:
-    """Change the first example of a packed block through the real collator: the second one's logits stay."""
-    block = next(block for block in tiny_run.blocks["train"] if len(block["seq_lengths"]) > 1)
-    first = block["seq_lengths"][0]
-    model = AutoModelForCausalLM.from_pretrained(tiny_run.lock.folder, dtype=torch.float32)
-    collator = DataCollatorForLanguageModeling(pad_token_id=3, padding_free=True)
-
-    def logits(ids: list[int]) -> torch.Tensor:
-        batch = collator([{**block, "input_ids": ids}])
-        with torch.inference_mode():
-            output = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
-        result: torch.Tensor = output.logits[0]
-        return result
-
-    original = logits(block["input_ids"])
-    other = logits([(token + 5) % 390 + 5 for token in block["input_ids"][:first]] + block["input_ids"][first:])
-    assert not torch.allclose(original[:first], other[:first], atol=1e-3)
-    torch.testing.assert_close(original[first:], other[first:], rtol=0, atol=1e-5)
-
-
-def test_a_target_that_the_model_lacks_lists_what_it_has(tiny_run: TinyRun, tmp_path: Path) -> None:
-    lora = LoraParameters(target_modules=("q_proj", "c_attn"))
-    with pytest.raises(
-        ModelError,
-        match=r"parameters\.training\.lora\.target_modules: .* no linear layer c_attn; it has down_proj",
-    ):
-        train(tiny_run, tmp_path / "adapter", lora=lora)
-
-
 def test_training_that_changes_nothing_is_an_error(tiny_run: TinyRun, tmp_path: Path) -> None:
     """One step is all warm-up, and a warm-up starts at a learning rate of 0."""
     with pytest.raises(ModelError, match=r"parameters\.training: 1 optimiser steps left the adapter as it was"):
-        train(tiny_run, tmp_path / "adapter", max_steps=1, evaluate_every=5)
+        tiny_run.train(tmp_path / "adapter", max_steps=1, evaluate_every=5)
 
 
 def test_an_empty_training_split_is_an_error(tiny_run: TinyRun, tmp_path: Path) -> None:
     blocks = DatasetDict(train=tiny_run.blocks["train"].select([]), validation=tiny_run.blocks["validation"])
     with pytest.raises(DataError, match="the training split has no block"):
-        train(tiny_run, tmp_path / "adapter", blocks)
+        tiny_run.train(tmp_path / "adapter", blocks)
 
 
 def test_without_a_validation_split_the_last_adapter_is_kept(tiny_run: TinyRun, tmp_path: Path) -> None:
     blocks = DatasetDict(train=tiny_run.blocks["train"], validation=tiny_run.blocks["validation"].select([]))
-    train(tiny_run, tmp_path / "adapter", blocks, max_steps=2, early_stopping=None)
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    report = tiny_run.train(tmp_path / "adapter", blocks, max_steps=2, early_stopping=None)
+    assert (report.best_step, report.validation) == (2, [])
 
 
 def test_adapter_names_its_base_and_carries_the_template(tiny_run: TinyRun) -> None:
-    import json
-
     config = json.loads((tiny_run.adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == tiny_run.lock.name
     assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (64, 16, 0.05)

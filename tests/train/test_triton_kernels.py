@@ -209,17 +209,15 @@ def test_dropout_reads_its_seed_from_memory(seed: int) -> None:
 def test_a_captured_step_learns_what_the_ordinary_one_learns(tmp_path: Path, plan: str) -> None:
     """Needs flash attention as well; loss and gradients over three micro-batches, with dropout."""
     pytest.importorskip("flash_attn")
-    from steps.train.graph.capture import CapturedStep, Part
+    from steps.train.graph.capture import CapturedStep
     from tests.train.packed import packed
     from tests.train.test_graph import gradients
 
     found = []
-    parts: tuple[Part, Part] = ("nothing", "all")
-    for part in parts:
+    for on_graph in (False, True):
         model = tiny_peft(tmp_path, "bfloat16", 1, heads=1, attention="flash_attention_2", lora_dropout=0.1)
-        step = CapturedStep(
-            model, fuse(model, PLANS[plan]), tokens=96, block=32, sequences=16, autocast=torch.bfloat16, part=part
-        )
+        size = {"tokens": 96, "block": 32, "sequences": 16}
+        step = CapturedStep(model, fuse(model, PLANS[plan]), **size, autocast=torch.bfloat16, on_graph=on_graph)
         torch.manual_seed(3)
         batches = [{name: _on_gpu(value) for name, value in packed(seed=seed).items()} for seed in range(3)]
         losses = [step.run(batch, 50) for batch in batches]

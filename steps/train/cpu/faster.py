@@ -10,7 +10,7 @@ CAUSAL = ("llama", "mistral", "qwen2", "qwen3")
 """Model types whose layers see all earlier tokens of a sequence, or name their window."""
 
 
-def make_faster(model: "PeftModel", *, packed: bool) -> list[str]:
+def make_faster(model: "PeftModel", *, packed: bool) -> str:
     """Let a model on a processor compute its loss where there is a label, and attend within sequences.
 
     Call it once, after the trainer has made the PEFT model and before training. Random numbers, weights, names and
@@ -21,7 +21,7 @@ def make_faster(model: "PeftModel", *, packed: bool) -> list[str]:
         packed: whether blocks hold several sequences, flattened into one row.
 
     Returns:
-        One line a choice: what, and why.
+        What was chosen, and why.
     """
     from steps.train.cpu.attention import NAME, register
     from steps.train.cpu.head import install_head, obstacle
@@ -39,4 +39,4 @@ def make_faster(model: "PeftModel", *, packed: bool) -> list[str]:
     else:
         reason = "blocks are not packed" if not packed else f"of a {kind}"
         choices.append(f"attention {attention}: {reason}")
-    return choices
+    return "; ".join(choices)

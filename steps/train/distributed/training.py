@@ -16,6 +16,7 @@ from steps.train.distributed.exchange import GradientSum, everybodys
 from steps.train.distributed.order import RankOrder, with_filler
 from steps.train.distributed.parts import Parts
 from steps.train.distributed.ranks import ALONE, Ranks
+from steps.train.meter import tokens_in
 
 if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
@@ -62,9 +63,7 @@ class SharedTraining(SFTTrainer):
 
     def count_batch(self, inputs: dict[str, Any]) -> None:
         """Note how many tokens a micro-batch has; the filler, the only one without a label, has none."""
-        mask = inputs.get("attention_mask")
-        tokens = inputs["input_ids"].numel() if mask is None else mask.sum()
-        self.counted.append((inputs["labels"] != IGNORED).any() * tokens)
+        self.counted.append((inputs["labels"] != IGNORED).any() * tokens_in(inputs))
 
     def exchange(
         self, batches: list[tuple[torch.Tensor, torch.Tensor]]

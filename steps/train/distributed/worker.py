@@ -14,12 +14,12 @@ def train(folder: Path, _: int) -> None:
     """Do the task of a folder; the first process writes the adapter and the report."""
     from steps.train.distributed.task import METRICS, REPORT, SharedTask, append_metrics, read_blocks
     from steps.train.tracking import nowhere
-    from steps.train.train import train_together
+    from steps.train.train import train_share
 
     ranks = join()
     task = SharedTask.read(folder)
     on_metrics = (lambda step, figures: append_metrics(folder, step, figures)) if ranks.first else nowhere
-    report = train_together(task, read_blocks(folder), ranks, on_metrics, folder)
+    report = train_share(task, read_blocks(folder), ranks, on_metrics)
     if ranks.first:
         (folder / METRICS).touch()
         (folder / REPORT).write_text(report.model_dump_json(), encoding="utf-8")

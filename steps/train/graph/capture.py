@@ -7,7 +7,7 @@ of dropout (``kernels/seeds.py``) and the gradients, which each replay overwrite
 
 import gc
 import traceback
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -21,26 +21,22 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-Part = Literal["all", "decoder", "nothing"]
-"""What is captured: all; the decoder without head and loss; nothing (the same code, run as it is)."""
-
 CAPTURE_MODE = "thread_local"
 """Calls of other threads, as the loader's that pins memory, do not end a capture."""
 WARM_UPS = 2
 """Passes before the capture: they compile Triton's kernels and allocate what stays."""
 
 
-def obstacle(model: "PeftModel", fusion: Fusion | None, part: Part) -> str | None:
+def obstacle(model: "PeftModel", fusion: Fusion, *, on_graph: bool) -> str | None:
     """Why this model's step cannot be captured, or None."""
     config: Any = model.get_base_model().config
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if getattr(config, name, None)]
     scaled = head_scales(config)
-    dropout = other_dropout(model, fusion.left) if fusion is not None else None
+    dropout = other_dropout(model, fusion.left)
     checks = (
-        (part != "nothing" and model.device.type != "cuda", "it needs a CUDA GPU"),
-        (part != "nothing" and config._attn_implementation != "flash_attention_2", "it needs flash_attention_2"),
-        (fusion is None, "the model is not fused"),
+        (on_graph and model.device.type != "cuda", "it needs a CUDA GPU"),
+        (on_graph and config._attn_implementation != "flash_attention_2", "it needs flash_attention_2"),
         (dropout is not None, f"dropout that is not ours: {dropout}"),
         (rope in ("dynamic", "longrope"), f"{rope} rotary embeddings depend on the batch"),
         (bool(experts), "a mixture of experts depends on the batch"),
@@ -82,25 +78,25 @@ class CapturedStep:
     def __init__(
         self,
         model: "PeftModel",
-        fusion: Fusion | None,
+        fusion: Fusion,
         *,
         tokens: int,
         block: int,
         sequences: int,
         autocast: torch.dtype | None,
-        part: Part = "all",
+        on_graph: bool = True,
     ) -> None:
         """Sizes that no batch exceeds: ``tokens`` and ``sequences`` of one that is filled up, tokens of a ``block``.
 
-        ``autocast`` is the trainer's type, if any.
+        ``autocast`` is the trainer's type, if any. Without ``on_graph`` the same code runs uncaptured, for tests.
         """
         base: Any = model.get_base_model()
-        self.model, self.part = model, part
+        self.model, self.on_graph = model, on_graph
         self.tokens, self.block, self.sequences = tokens, block, sequences
         self.autocast = autocast
         self.decoder, self.head = cast("PreTrainedModel", base.base_model), base.get_output_embeddings()
-        self.scratch = (fusion or Fusion()).scratch
-        self.why_not = obstacle(model, fusion, part)
+        self.scratch = fusion.scratch
+        self.why_not = obstacle(model, fusion, on_graph=on_graph)
         self.error = ""  # the traceback of a capture that failed
         self.replayed, self.passed_over = 0, 0
         self.misfits: set[str] = set()
@@ -108,14 +104,14 @@ class CapturedStep:
         self.gradients: list[torch.Tensor] = []  # of the last replay alone
         self.totals: list[torch.Tensor] = []  # of an optimiser step's micro-batches, where there are several
         self.batch: StaticBatch | None = None
-        self._graphs: list[torch.cuda.CUDAGraph] = []
-        self._loss = self._hidden = self._slope = torch.empty(0)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._loss = torch.empty(0)
 
     def __str__(self) -> str:
         if self.why_not:
             return f"not captured: {self.why_not}"
         misfits = f"; did not fit: {', '.join(sorted(self.misfits))}" if self.misfits else ""
-        return f"captured {self.part}: {self.replayed} replayed, {self.passed_over} not{misfits}"
+        return f"captured: {self.replayed} replayed, {self.passed_over} not{misfits}"
 
     def run(self, inputs: dict[str, Any], items: torch.Tensor | int | None) -> torch.Tensor | None:
         """Add the batch's gradients to those of the weights and return its share of the loss; None if it cannot."""
@@ -176,19 +172,19 @@ class CapturedStep:
         torch.cuda.empty_cache()
 
     def _give_up(self) -> None:
-        self._graphs, self.gradients, self.totals = [], [], []
-        self._loss = self._hidden = self._slope = torch.empty(0)
+        self._graph, self.gradients, self.totals = None, [], []
+        self._loss = torch.empty(0)
         self.scratch.seeds.memory = None
 
     def _capture(self, batch: StaticBatch) -> None:
         seeds = self.scratch.seeds
-        if self.part == "nothing":
-            self._give_seeds_memory(self._count_seeds(batch))
+        if not self.on_graph:
+            self._give_seeds_memory(batch)
             return
         torch.cuda.synchronize()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types there
         with torch.cuda.stream(stream):
-            self._give_seeds_memory(self._count_seeds(batch))
+            self._give_seeds_memory(batch)
             for _ in range(WARM_UPS):
                 seeds.fill()
                 self._pass(batch)
@@ -197,35 +193,20 @@ class CapturedStep:
         gc.collect()
         self.scratch.forget()
         with torch.cuda.stream(stream):  # left for sure, also where a failed capture leaves its own not
-            if self.part == "all":
-                self._graphs = [torch.cuda.CUDAGraph()]
-                with torch.cuda.graph(self._graphs[0], stream=stream, capture_error_mode=CAPTURE_MODE):
-                    self._loss = self._pass(batch)
-                self.gradients = self._taken()
-            else:
-                self._capture_decoder(batch, stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode=CAPTURE_MODE):
+                self._loss = self._pass(batch)
+            self.gradients = self._taken()
         torch.cuda.synchronize()
 
-    def _capture_decoder(self, batch: StaticBatch, stream: torch.cuda.Stream) -> None:
-        self._drop_gradients()
-        forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(forward, stream=stream, capture_error_mode=CAPTURE_MODE):
-            hidden = self._decode(batch)
-        self._slope = torch.empty_like(hidden)
-        with torch.cuda.graph(backward, pool=forward.pool(), stream=stream, capture_error_mode=CAPTURE_MODE):
-            hidden.backward(self._slope)  # type: ignore[no-untyped-call]  # torch has no types there
-        self._hidden = hidden.detach()
-        self._graphs = [forward, backward]
-        self.gradients = self._taken()
-
-    def _count_seeds(self, batch: StaticBatch) -> int:
+    def _give_seeds_memory(self, batch: StaticBatch) -> None:
+        """Run a pass to see how many seeds it draws, and which weights take part."""
         self._pass(batch)
-        self.weights = [weight for weight in self.weights if weight.grad is not None]  # the others take no part
-        return self.scratch.seeds.drawn
-
-    def _give_seeds_memory(self, count: int) -> None:
-        if count:
-            self.scratch.seeds.memory = torch.zeros(count, dtype=torch.int32, device=self.model.device)
+        self.weights = [weight for weight in self.weights if weight.grad is not None]
+        if self.scratch.seeds.drawn:
+            self.scratch.seeds.memory = torch.zeros(
+                self.scratch.seeds.drawn, dtype=torch.int32, device=self.model.device
+            )
 
     def _taken(self) -> list[torch.Tensor]:
         return [weight.grad for weight in self.weights if weight.grad is not None]
@@ -252,36 +233,20 @@ class CapturedStep:
             weight.grad = gradient
 
     def _replay(self, batch: StaticBatch) -> torch.Tensor:
-        if self.part == "nothing":
+        if self._graph is None:
             loss = self._pass(batch)
             self.gradients = self._taken()
             return loss
-        self._graphs[0].replay()
-        if self.part == "decoder":
-            self._loss = self._differentiate_loss(batch, self._hidden)
-            self._graphs[1].replay()
+        self._graph.replay()
         return self._loss
-
-    def _decode(self, batch: StaticBatch) -> torch.Tensor:
-        with self.scratch.seeds.reading(), self._autocast():
-            output: torch.Tensor = self.decoder(**batch.model_inputs()).last_hidden_state
-        return output
 
     def _pass(self, batch: StaticBatch) -> torch.Tensor:
         """Forward and backward pass of the static batch; its loss. The weights have its gradients alone."""
         self._drop_gradients()
-        hidden = self._decode(batch)
-        with self._autocast():
+        with self.scratch.seeds.reading(), self._autocast():
+            hidden: torch.Tensor = self.decoder(**batch.model_inputs()).last_hidden_state
             loss = token_loss(hidden, self.head, batch)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
-        return loss.detach()
-
-    def _differentiate_loss(self, batch: StaticBatch, hidden: torch.Tensor) -> torch.Tensor:
-        leaf = hidden.detach().requires_grad_()
-        with self._autocast():
-            loss = token_loss(leaf, self.head, batch)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
-        self._slope.copy_(cast("torch.Tensor", leaf.grad))
         return loss.detach()
 
     def _autocast(self) -> torch.autocast:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 
 from steps.train.kernels import elementwise
-from steps.train.kernels.layers import BOUNDS
+from steps.train.kernels.layers import without_positions
 from steps.train.kernels.recognise import is_llama_attention, rotated
 
 WIDTHS = (64, 128)
@@ -109,9 +109,9 @@ def install_attention(module: torch.nn.Module) -> None:
         other = attention_mask is not None or past_key_values is not None or hidden_states.shape[0] > 1
         longest = kwargs.get("max_length_q", LONGEST + 1)
         if position_ids is None or other or longest > LONGEST:
-            seen = {} if longest > LONGEST and kwargs.keys() >= BOUNDS else {"position_ids": position_ids}
+            options = without_positions({"position_ids": position_ids, **kwargs})
             result: tuple[torch.Tensor, None] = plain(
-                hidden_states, position_embeddings, attention_mask, past_key_values, **seen, **kwargs
+                hidden_states, position_embeddings, attention_mask, past_key_values, **options
             )
             return result
         heads = [layer(hidden_states)[0] for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]

@@ -9,16 +9,15 @@ from steps.train.kernels import libraries
 from steps.train.kernels.attention import LONGEST, install_attention, takes
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm, ranks
 from steps.train.kernels.layers import decoder_layers
-from steps.train.kernels.recognise import is_llama_norm, is_lora, is_swiglu, obstacle, other_dropout
+from steps.train.kernels.recognise import is_llama_norm, is_swiglu, obstacle, other_dropout
 from steps.train.kernels.residual import Part, fuse_layers, handlings
 from steps.train.kernels.weights import Scratch
 from steps.train.plan.plan import Plan
+from steps.train.plan.shape import MLP, SIBLINGS
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Children of one module that read the same input."""
 LAST = ("o_proj", "down_proj")
 """Children whose output their module returns."""
 
@@ -28,7 +27,6 @@ class Fusion:
     """What ``fuse`` did, for logs and reports."""
 
     projections: int = 0
-    shared_inputs: int = 0
     mlps: int = 0
     attentions: int = 0
     norms: int = 0
@@ -58,10 +56,12 @@ def fuse(model: "PeftModel", plan: Plan) -> Fusion:
         plan: which layers are recomputed, what the others recompute, and which hold their weights dequantised: the
             same numbers, more memory, no work in each pass.
     """
+    from peft.tuners.lora import LoraLayer
+
     fusion = Fusion()
     plain: dict[str, Any] = {}
     for name, module in model.named_modules():
-        if is_lora(module):
+        if isinstance(module, LoraLayer):
             why = obstacle(module)
             if why:
                 fusion.left[name] = why
@@ -93,15 +93,14 @@ def _fuse_block(module: torch.nn.Module, children: dict[str, Any], fusion: Fusio
             part.gradient_margin = sum(ranks([children[last]]))
     for siblings in SIBLINGS:
         part.margin += sum(ranks([children[child] for child in siblings if child in children]))
-    if {"gate_proj", "up_proj", "down_proj"} <= children.keys() and is_swiglu(module):
-        layers = [children.pop(child) for child in ("gate_proj", "up_proj", "down_proj")]
+    if children.keys() >= set(MLP) and is_swiglu(module):
+        layers = [children.pop(child) for child in MLP]
         install_mlp(module, layers, scratch, remake_gate_up=part.handling.remake_gate_up, hold=hold)
         fusion.mlps += 1
     for siblings in SIBLINGS:
         together = [children.pop(child) for child in siblings if child in children]
         if together:
             SharedInput(together, scratch, siblings[0], hold).install()
-            fusion.shared_inputs += len(together) > 1
     for child, layer in children.items():
         SharedInput([layer], scratch, child, hold).install()
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 Forward = Callable[..., Any]
 
 BOUNDS = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"}
-"""Where packed sequences begin and end. Attention that has them would look for them in the positions all the same,
-in each layer with some small kernels."""
+"""Where packed sequences begin and end."""
 
 
 def decoder_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
@@ -29,6 +28,14 @@ def decoder_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return {name: module for name, module in model.named_modules() if isinstance(module, GradientCheckpointingLayer)}
+
+
+def without_positions(options: dict[str, Any]) -> dict[str, Any]:
+    """What attention is called with: beside bounds no positions, in which it would look for bounds all the same.
+
+    That would take each layer some small kernels.
+    """
+    return {**options, "position_ids": None} if options.keys() >= BOUNDS else options
 
 
 def recomputation(scratch: Scratch, *, skips: bool, preserve_rng_state: bool) -> Forward:
@@ -78,8 +85,8 @@ def install_layer(layer: Any, sites: Sites, run: Forward | None) -> None:
     def fused(hidden_states: torch.Tensor, **rest: Any) -> torch.Tensor:
         normed: Normed | None = scratch.normed.take(hidden_states)
         residual = hidden_states
-        if not wants_positions and rest.keys() >= BOUNDS:
-            rest["position_ids"] = None
+        if not wants_positions:
+            rest = without_positions(rest)
         if normed is None or normed.module is not sites.first.module:
             residual, normed = sites.first(residual, None)
         scratch.inputs.give(normed.output, normed.known)

@@ -45,13 +45,6 @@ def obstacle(layer: Any) -> str | None:
     return None
 
 
-def is_lora(module: torch.nn.Module) -> bool:
-    """Whether PEFT put a LoRA adapter here."""
-    from peft.tuners.lora import LoraLayer
-
-    return isinstance(module, LoraLayer)
-
-
 def is_swiglu(module: torch.nn.Module) -> bool:
     """Whether the module's class computes down(silu(gate(x)) * up(x)): tried on stand-ins for its three layers."""
     gate, up = torch.linspace(-4, 4, 16).view(2, 8), torch.linspace(1, 3, 16).view(2, 8)

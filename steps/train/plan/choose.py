@@ -6,6 +6,7 @@ from math import gcd
 
 from steps.errors import ConfigError, DeviceError
 from steps.quantize.device import Choice, Hardware
+from steps.train.distributed.params import divisors
 from steps.train.plan.cards import TYPICAL, card_of
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB, Memory, predict_memory
@@ -30,14 +31,6 @@ class PlannedPlan:
     memory: Memory
     seconds: float | None  # of an optimiser step; None where the device is in no table
     order: float  # by which plans of one job compare where seconds are not known
-
-
-def choose(
-    job: Job, parameters: PlanParameters, hardware: Hardware, available: int | None = None
-) -> tuple[PlannedPlan, list[Choice]]:
-    """The first of :func:`plans`, and why; arguments and errors as there."""
-    best = plans(job, parameters, hardware, available)[0]
-    return best, why(job, parameters, best, budget_of(parameters, hardware, available))
 
 
 def plans(job: Job, parameters: PlanParameters, hardware: Hardware, available: int | None = None) -> list[PlannedPlan]:
@@ -95,10 +88,6 @@ def _planned(job: Job, plan: Plan, hardware: Hardware) -> PlannedPlan:
     return PlannedPlan(plan, predict_memory(job, plan), order if card else None, order)
 
 
-def _divisors(number: int) -> list[int]:
-    return [one for one in range(1, number + 1) if number % one == 0]
-
-
 def _candidates(job: Job, parameters: PlanParameters, *, sharded: bool) -> Iterator[Plan]:
     """All plans that the parameters leave open; weights that are gathered layer by layer have no kernels of ours."""
     layers = job.shape.layers
@@ -109,7 +98,7 @@ def _candidates(job: Job, parameters: PlanParameters, *, sharded: bool) -> Itera
         yield Plan(micro, job.blocks // micro, again, fused=fused, recompute="nothing", sharded=sharded)
         return
     fused = parameters.kernels == "auto" and not job.not_fused and not sharded
-    for micro in [parameters.micro_batch] if parameters.micro_batch else _divisors(job.blocks):
+    for micro in [parameters.micro_batch] if parameters.micro_batch else divisors(job.blocks):
         captured = fused and not job.not_captured
         start = Plan(micro, job.blocks // micro, fused=fused, captured=captured, sharded=sharded)
         for again in _recomputed_layers(parameters, layers, fused):

@@ -6,7 +6,7 @@ from functools import cached_property
 from steps.quantize.device import Device
 from steps.quantize.params import QuantizationParameters
 from steps.train.params import TrainingParameters
-from steps.train.plan.shape import ATTENTION, MLP, Linear, ModelShape
+from steps.train.plan.shape import SIBLINGS, Linear, ModelShape
 
 WELL_FILLED = 0.8
 """Least mean length of blocks over the longest at which it pays to fill a micro-batch up, as a captured one is."""
@@ -79,11 +79,6 @@ class Job:
         return next((why for there, why in checks if there), "")
 
     @cached_property
-    def weights_bytes(self) -> int:
-        """Bytes of the base model on the device."""
-        return self.shape.weight_bytes(self.quantization, self.element)
-
-    @cached_property
     def trained(self) -> int:
         """Parameters of LoRA."""
         return self.shape.lora_parameters(self.training.lora)
@@ -94,13 +89,18 @@ class Job:
         return self.shape.saved_parameters(self.training.lora)
 
     @property
+    def trained_bytes(self) -> int:
+        """Bytes of all that is trained."""
+        return self.trained * self.adapter_element + self.trained_whole * 4
+
+    @property
     def element(self) -> int:
         """Bytes of a number in the device's precision."""
         return 4 if self.device.precision == "float32" else 2
 
     @property
     def adapter_element(self) -> int:
-        """Bytes of a LoRA weight: steps/train/train.py keeps them in bfloat16 where that is the precision."""
+        """Bytes of a LoRA weight: steps/train/build.py keeps them in bfloat16 where that is the precision."""
         return 2 if self.device.precision == "bfloat16" else 4
 
 
@@ -109,7 +109,7 @@ def _laid_out(targeted: list[Linear], rank: int) -> int:
     groups: dict[tuple[str, str], list[Linear]] = {}
     for one in targeted:
         owner = one.name.rpartition(".")[0]
-        siblings = next((names for names in (ATTENTION, MLP[:2]) if one.child in names), (one.child,))
+        siblings = next((names for names in SIBLINGS if one.child in names), (one.child,))
         groups.setdefault((owner, siblings[0]), []).append(one)
     return sum(
         (sum(one.outputs for one in group) + rank * len(group)) * (group[0].inputs + rank * len(group))

@@ -134,7 +134,7 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
     parts = job.processes if plan.sharded else 1
     if not on_gpu:
         plan = replace(plan, fused=False)  # what is faster there keeps what transformers' and PEFT's modules keep
-    adapter = (job.trained * job.adapter_element + job.trained_whole * 4) // parts
+    adapter = job.trained_bytes // parts
     weights = _weights(job, plan)
     optimizer = _optimizer_bytes(job) // parts
     dequantised = _dequantised(job, plan)
@@ -173,7 +173,7 @@ def predict_memory(job: Job, plan: Plan) -> Memory:
 
 def _weights(job: Job, plan: Plan) -> int:
     """Bytes of the base model; shared out, all but 4-bit numbers stays whole, and two layers are."""
-    whole = job.weights_bytes
+    whole = job.shape.weight_bytes(job.quantization, job.element)
     if not plan.sharded:
         return whole
     shared = job.shape.linear_weights // 2
@@ -182,11 +182,8 @@ def _weights(job: Job, plan: Plan) -> int:
 
 
 def _optimizer_bytes(job: Job) -> int:
-    trained, whole = job.trained, job.trained_whole
     count, each = STATES[job.training.optimizer]
-    if each is None:
-        return count * (trained * job.adapter_element + whole * 4)
-    return int(count * each * (trained + whole))
+    return count * job.trained_bytes if each is None else int(count * each * (job.trained + job.trained_whole))
 
 
 def _dequantised(job: Job, plan: Plan) -> int:

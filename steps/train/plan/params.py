@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from steps.distributed.params import DistributedParameters
+from steps.distributed.params import DistributedParameters, no_divisor
 from steps.parameters import Parameters
 
 
@@ -44,12 +44,5 @@ class PlanParameters(Parameters):
 
     def misfit(self, blocks: int, processes: int = 1) -> str | None:
         """What is wrong with ``micro_batch`` for an optimiser step of so many blocks, or None."""
-        share = blocks // processes
-        if self.micro_batch is None or share % self.micro_batch == 0:
-            return None
-        valid = ", ".join(str(number) for number in range(1, share + 1) if share % number == 0)
         each = f" for each of {processes} processes" if processes > 1 else ""
-        return (
-            f"{self.micro_batch} does not divide the {share} blocks of an optimiser step (training.batch_size x "
-            f"gradient_accumulation){each}; use one of {valid}"
-        )
+        return None if self.micro_batch is None else no_divisor(self.micro_batch, blocks // processes, each)

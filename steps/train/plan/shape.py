@@ -19,6 +19,8 @@ QUANTISATION_BLOCK, SECOND_BLOCK = 64, 256
 """Weights that share a quantisation constant, and constants that share one of their own (bitsandbytes' defaults)."""
 ATTENTION = ("q_proj", "k_proj", "v_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
+SIBLINGS = (ATTENTION, MLP[:2])
+"""Children of one module that read the same input."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,6 @@ class Linear:
 class ModelShape:
     """Sizes in numbers, not bytes, unless a name says otherwise."""
 
-    model_type: str
     layers: int
     hidden: int
     inner: int  # width of the MLP
@@ -147,7 +148,6 @@ def shape_of(config: "PretrainedConfig", *, trust_remote_code: bool = False) -> 
     total = sum(parameter.numel() for parameter in model.parameters())
     heads = int(text.num_attention_heads)
     return ModelShape(
-        model_type=str(config.model_type),
         layers=int(text.num_hidden_layers),
         hidden=int(text.hidden_size),
         inner=_inner(linear, values),
@@ -168,14 +168,11 @@ def _sizes(module: "torch.nn.Linear | Conv1D") -> tuple[int, int]:
 
 
 def _inner(linear: Sequence[Linear], values: dict[str, Any]) -> int:
-    widths = [layer.outputs for layer in linear if layer.child == "up_proj"]
-    return (
-        widths[0]
-        if widths
-        else int(
-            values.get("intermediate_size") or values.get("n_inner") or max((one.outputs for one in linear), default=0)
-        )
-    )
+    for layer in linear:
+        if layer.child == "up_proj":
+            return layer.outputs
+    named = values.get("intermediate_size") or values.get("n_inner")
+    return int(named or max((one.outputs for one in linear), default=0))
 
 
 def shape_of_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelShape:

@@ -19,9 +19,7 @@ All constants are of one H100 at the Llama-2-7B shape (docs/performance.md); on 
 them, and the host is assumed to be that machine's. Nothing here has been measured on another card.
 """
 
-from dataclasses import dataclass
-
-from steps.train.plan.cards import TYPICAL, Card
+from steps.train.plan.cards import Card
 from steps.train.plan.job import Job
 from steps.train.plan.plan import Plan
 
@@ -32,7 +30,9 @@ HALF_TOKENS = 60
 ATTENTION_EFFICIENCY = {True: 0.12, False: 0.2}
 """With flash attention over packed blocks, which are short; and with sdpa, whose mask saves no products."""
 BANDWIDTH_EFFICIENCY = 0.82
-ELEMENTWISE = {"fused": 32.0, "liger": 165.0, "plain": 220.0}
+NOTEBOOK = "notebook"
+"""The notebook's way: PEFT's and transformers' modules, float32 norms and residual stream."""
+ELEMENTWISE = {"fused": 32.0, "liger": 165.0, "plain": 220.0, NOTEBOOK: 1.5 * 220.0}
 """Hidden widths a token moved in a layer besides LoRA's products, forward and backward."""
 DROPOUT_MOVES = 7.0
 """Times that dropout moves each projection's input."""
@@ -42,7 +42,7 @@ REMADE_NORMS = 4.0
 """Hidden widths moved to make both norms' outputs again."""
 GRAPH_SECONDS = 0.12e-3
 """For each layer of a replayed micro-batch: the gaps between its 120 kernels."""
-HOST_SECONDS = {"fused": 6.5e-3, "liger": 10.7e-3, "plain": 12.0e-3, "notebook": 15.9e-3}
+HOST_SECONDS = {"fused": 6.5e-3, "liger": 10.7e-3, "plain": 12.0e-3, NOTEBOOK: 15.9e-3}
 """The host's work for one layer, forward and backward."""
 HOST_AGAIN = 0.6
 """Share of that for a recomputed layer's second forward pass."""
@@ -54,46 +54,25 @@ UPDATE_MOVES = 8
 """Times that the optimiser moves each trained weight's bytes: weight, gradient and states."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """Whose kernels carry out a plan, as far as the cost model knows them."""
-
-    kernels: str  # fused, liger, plain or notebook
-    wide: bool = False  # whether the residual stream is float32, as prepare_model_for_kbit_training makes it
-
-
-def way_of(job: Job, plan: Plan) -> Way:
-    """The plan's own."""
-    return Way("fused" if plan.fused else "liger" if job.liger else "plain")
-
-
-NOTEBOOK = Way("notebook", wide=True)
-"""The notebook's: PEFT's and transformers' modules, float32 norms and residual stream."""
-
-
-def predict_step_seconds(job: Job, plan: Plan, card: Card = TYPICAL, way: Way | None = None) -> float:
+def predict_step_seconds(job: Job, plan: Plan, card: Card, kernels: str = "") -> float:
     """Seconds of an optimiser step.
 
     Args:
         job: model and recipe.
         plan: how it is carried out.
         card: where.
-        way: other kernels than the plan's.
+        kernels: others than the plan's, by their name in ``ELEMENTWISE``.
     """
-    way = way or way_of(job, plan)
-    gpu = _products(job, plan, card) + _attention(job, plan, card) + _moved(job, plan, card, way)
+    kernels = kernels or ("fused" if plan.fused else "liger" if job.liger else "plain")
+    gpu = _products(job, plan, card) + _attention(job, plan, card) + _moved(job, plan, card, kernels)
     gpu += _dequantising(job, plan, card)
     layers = job.shape.layers
     if plan.captured:
         micro = gpu + GRAPH_SECONDS * layers
     else:
-        host = HOST_SECONDS[way.kernels] * (layers + HOST_AGAIN * plan.recomputed_layers)
+        host = HOST_SECONDS[kernels] * (layers + HOST_AGAIN * plan.recomputed_layers)
         micro = (gpu**OVERLAP + host**OVERLAP) ** (1 / OVERLAP)
-    update = (
-        UPDATE_MOVES
-        * (job.trained * job.adapter_element + job.trained_whole * 4)
-        / (BANDWIDTH_EFFICIENCY * card.bandwidth)
-    )
+    update = UPDATE_MOVES * job.trained_bytes / (BANDWIDTH_EFFICIENCY * card.bandwidth)
     return plan.accumulation * micro + STEP_SECONDS + update
 
 
@@ -133,13 +112,11 @@ def _attention(job: Job, plan: Plan, card: Card) -> float:
     return flop / (ATTENTION_EFFICIENCY[flash] * _flops(job, card))
 
 
-def _moved(job: Job, plan: Plan, card: Card, way: Way) -> float:
+def _moved(job: Job, plan: Plan, card: Card, kernels: str) -> float:
     shape, adapted = job.shape, job.adapted
     layers = shape.layers
     thin = 4 * (adapted.inputs + adapted.outputs)
-    elementwise = ELEMENTWISE["plain" if way.kernels == "notebook" else way.kernels] * shape.hidden
-    if way.wide:
-        elementwise *= 1.5
+    elementwise = ELEMENTWISE[kernels] * shape.hidden
     dropped = DROPOUT_MOVES * adapted.inputs if job.training.lora.dropout else 0
     a_layer = thin + elementwise + dropped
     numbers = a_layer * (layers + FORWARD_SHARE * plan.recomputed_layers)
