@@ -1,6 +1,5 @@
 """What ZenML and this machine know while a step stores a directory: the record that goes into its provenance."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from zenml.client import Client
 from zenml.models import ArtifactVersionResponse, StepRunResponse
 from zenml.steps.step_context import StepContext
 
+from materializers.local import stored_json
 from steps.files import sha256_of
 from steps.lineage.sources import revision
 from steps.provenance import PROVENANCE
@@ -87,8 +87,7 @@ def _artifact(name: str, artifact: ArtifactVersionResponse, store: BaseArtifactS
     files: dict[str, str] = {}
     record: Record | None = None
     if store.exists(manifest):
-        with store.open(manifest, "r") as stream:
-            files = json.load(stream)
+        files = stored_json(manifest, store)
         with store.open(os.path.join(artifact.uri, "files", PROVENANCE), "r") as stream:
             parent = read_record(stream.read())
         record = parent.model_copy(update={"files": {}}) if parent else None  # they are in the manifest

@@ -23,11 +23,11 @@ from pipelines.console import printed
 from pipelines.labels import equal_to, label_finished
 from pipelines.versions import model_version, outputs_of, run_named, version_in_stage
 from steps.errors import ModelError
-from steps.files import digest_of
+from steps.files import differences, digest_of
 from steps.lineage.report import DIRECTORY, Lineage
 from steps.lineage.tell import Figures, artifacts_of, tell
 from steps.provenance import PROVENANCE
-from steps.record import ArtifactRecord, check_folder, differences, read_record
+from steps.record import ArtifactRecord, check_folder, read_record
 
 REPORTS = ("training_report", "evaluation_report", "merge_report", "promotion_decision")
 

@@ -110,18 +110,18 @@ def test_which_run_made_a_directory_is_kept_and_is_no_content(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("damage", "state"),
+    ("damage", "found"),
     [
-        (lambda files: (files / "adapter_config.json").write_text("{ }"), "changed"),
-        (lambda files: (files / "adapter_config.json").unlink(), "missing"),
-        (lambda files: (files / "more").write_text(""), "not in its manifest"),
+        (lambda files: (files / "adapter_config.json").write_text("{ }"), "changed: adapter_config.json"),
+        (lambda files: (files / "adapter_config.json").unlink(), "missing: adapter_config.json"),
+        (lambda files: (files / "more").write_text(""), "new: more"),
     ],
     ids=["changed", "missing", "added"],
 )
-def test_damage_in_the_store_is_named(tmp_path: Path, damage: Any, state: str) -> None:
+def test_damage_in_the_store_is_named(tmp_path: Path, damage: Any, found: str) -> None:
     round_trip(DirectoryMaterializer, tmp_path / "a", adapter(tmp_path / "made"))
     damage(tmp_path / "a" / "files")
-    with pytest.raises(ModelError, match=f"the stored file is {state}"):
+    with pytest.raises(ModelError, match=f"/files: {found}; restore the stored files"):
         DirectoryMaterializer(str(tmp_path / "a")).load(Adapter)
 
 

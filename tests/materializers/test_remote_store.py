@@ -89,7 +89,7 @@ def test_a_changed_object_is_named_by_its_address(endpoint: str, temporary: Path
     uri = f"s3://{BUCKET}/damaged"
     DirectoryMaterializer(uri).save(large_adapter(tmp_path / "made"))
     bucket(endpoint).Object("damaged/files/adapter_config.json").put(Body=b"{ }")
-    with pytest.raises(ModelError, match=f"{uri}/files/adapter_config.json: the stored file is changed"):
+    with pytest.raises(ModelError, match=f"{uri}/files: changed: adapter_config.json; restore"):
         DirectoryMaterializer(uri).load(Adapter)
 
 
