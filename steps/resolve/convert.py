@@ -7,14 +7,12 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 from steps.errors import ModelError
-from steps.files import digest_of, require_space, whole_directory
+from steps.files import digest_of, require_space, weight_bytes, whole_directory
 from steps.resolve.locks import ModelLock, StoredQuantization
+from steps.tokenizer import SAVED_BYTES
 
 EXPANSION = {"nf4": 4, "fp4": 4, "int8": 2}
 """Bytes of 16-bit weights over those of quantised ones, at most: embeddings have 16 bits in both."""
-
-
-TOKENIZER_BYTES = 50_000_000
 
 
 def from_gguf(lock: ModelLock, folder: Path) -> Path:
@@ -48,7 +46,7 @@ def gguf_tokenizer(lock: ModelLock, folder: Path) -> Path:
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
         tokenizer.save_pretrained(target)
 
-    return _once(f"{lock.name}-{digest[:16]}-tokenizer", "reading the GGUF file's tokenizer", TOKENIZER_BYTES, convert)
+    return _once(f"{lock.name}-{digest[:16]}-tokenizer", "reading the GGUF file's tokenizer", SAVED_BYTES, convert)
 
 
 def from_pickles(lock: ModelLock, source: Path) -> Path:
@@ -96,8 +94,7 @@ def from_quantized(lock: ModelLock, quantization: StoredQuantization, source: Pa
         # quantised layers have no way back to the layout of the hub (transformers 5.23: NotImplementedError)
         whole.save_pretrained(target, save_original_format=False)
 
-    stored = sum(path.stat().st_size for path in source.glob("*.safetensors"))
-    needed = EXPANSION[quantization.kind] * stored
+    needed = EXPANSION[quantization.kind] * weight_bytes(source)
     return _once(f"{_name(lock)}-dequantised", f"dequantising {quantization.kind}", needed, convert)
 
 
