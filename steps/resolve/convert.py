@@ -4,6 +4,7 @@ import io
 import pickle
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 
 from steps.errors import ModelError
@@ -21,15 +22,14 @@ def from_gguf(lock: ModelLock, folder: Path) -> Path:
 
     def convert(target: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+        from transformers import AutoModelForCausalLM, GgufConfig
 
         with redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
             model = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=gguf, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
         model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        _save_tokenizer(folder, gguf, target)
 
     needed = EXPANSION["nf4"] * (folder / gguf).stat().st_size
     return _once(f"{lock.name}-{digest[:16]}", "turning the GGUF file into safetensors", needed, convert)
@@ -38,15 +38,16 @@ def from_gguf(lock: ModelLock, folder: Path) -> Path:
 def gguf_tokenizer(lock: ModelLock, folder: Path) -> Path:
     """The tokenizer of a GGUF file; its weights stay as they are."""
     (gguf, digest) = next(iter(lock.files.items()))
+    name, convert = f"{lock.name}-{digest[:16]}-tokenizer", partial(_save_tokenizer, folder, gguf)
+    return _once(name, "reading the GGUF file's tokenizer", SAVED_BYTES, convert)
 
-    def convert(target: Path) -> None:
-        from transformers import AutoTokenizer
 
-        with redirect_stderr(io.StringIO()):  # as above
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
-        tokenizer.save_pretrained(target)
+def _save_tokenizer(folder: Path, gguf: str, target: Path) -> None:
+    from transformers import AutoTokenizer
 
-    return _once(f"{lock.name}-{digest[:16]}-tokenizer", "reading the GGUF file's tokenizer", SAVED_BYTES, convert)
+    with redirect_stderr(io.StringIO()):  # as above
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+    tokenizer.save_pretrained(target)
 
 
 def from_pickles(lock: ModelLock, source: Path) -> Path:
