@@ -9,9 +9,9 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from steps.rows import BATCH_ROWS, QUARANTINE_FEATURES
-from steps.split.contamination import FIELDS, Found, shared_text
-from steps.split.duplicates import Positions
+from steps.split.contamination import Found, shared_text
 from steps.split.near_duplicates import NearDuplicates
+from steps.split.ngrams import FIELDS, Positions
 from steps.split.report import ComparedSet, Contaminated, Duplicate, Example, NearDuplicate
 
 COPIED = [name for name in QUARANTINE_FEATURES if name != "reasons"]

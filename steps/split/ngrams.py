@@ -14,7 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Hashes = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
+
+FIELDS = ("instruction", "completion")
+"""The texts by which rows are compared."""
 
 BYTE_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 WORD_BASE = 0xD1342543DE82EF95
@@ -35,11 +38,11 @@ class Words:
     """The words of a batch of texts, in order."""
 
     hashes: Hashes
-    offsets: Places
+    offsets: Positions
     """Text ``i`` has the words from ``offsets[i]`` to ``offsets[i + 1]``."""
-    starts: Places
+    starts: Positions
     """Byte at which each word starts, counted from the start of its text."""
-    ends: Places
+    ends: Positions
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Ngrams:
     """Hashes of all runs of ``n`` neighbouring words of a batch of texts, in order, repeated ones too."""
 
     hashes: Hashes
-    offsets: Places
+    offsets: Positions
     """Text ``i`` has those from ``offsets[i]`` to ``offsets[i + 1]``."""
 
-    def owners(self) -> Places:
+    def owners(self) -> Positions:
         """The text of each hash."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
@@ -96,7 +99,7 @@ def mixed(hashes: Hashes) -> Hashes:
     return mixed
 
 
-def _bytes_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], Places]:
+def _bytes_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], Positions]:
     """All texts as one run of bytes, and where each starts and ends in it."""
     array = texts.cast(pa.large_string()).combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # what combine_chunks gives where there is no chunk
@@ -108,7 +111,7 @@ def _bytes_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], Places]:
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
 
 
-def _runs(values: Hashes, starts: Places, ends: Places, base: int) -> Hashes:
+def _runs(values: Hashes, starts: Positions, ends: Positions, base: int) -> Hashes:
     """The mixed polynomial hash of ``values`` from each start to its end."""
     sums = np.zeros(len(values) + 1, np.uint64)
     np.cumsum(values * _powers(base, len(values)), out=sums[1:])

@@ -1,8 +1,8 @@
 """A row's side is its group's, for ever; nothing is on two sides."""
 
-from collections import Counter
 from collections.abc import Container
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from steps.errors import DataError
 from steps.resolve.locks import DataLock
 from steps.rows import ROW_FEATURES, row_id_of, table_of
-from steps.split.assign import SIDES, Bounds, bounds_of, unit_hash
+from steps.split.assign import SIDES, bounds_of, sides_at, unit_hash
 from steps.split.params import ContaminationParameters, SplitParameters
 from steps.split.report import SplitReport
 from steps.split.split import split_rows
@@ -78,9 +78,10 @@ def test_every_row_is_on_one_side_and_groups_stay_together() -> None:
 def test_shares_are_met_by_many_groups() -> None:
     splits = SplitParameters(validation=0.1, test=0.3)
     bounds = bounds_of(splits, [])
-    found = [bounds.side_of(unit_hash(splits.seed, f"group {i}")) for i in range(20_000)]
-    assert found.count("test") == pytest.approx(6000, rel=0.05)
-    assert found.count("validation") == pytest.approx(2000, rel=0.08)
+    places = np.array([unit_hash(splits.seed, f"group {i}") for i in range(20_000)])
+    _, validation, test = np.bincount(sides_at(places, bounds))
+    assert test == pytest.approx(6000, rel=0.05)
+    assert validation == pytest.approx(2000, rel=0.08)
 
 
 def test_the_hash_is_uniform_and_differs_between_seeds() -> None:
@@ -191,13 +192,14 @@ def test_counts_are_reached_whatever_the_order_of_the_groups(validation: float, 
     groups = [(unit_hash(0, str(group)), 2) for group in range(300)]
     bounds = bounds_of(splits, groups)
     assert bounds == bounds_of(splits, sorted(groups))
-    found = Counter(bounds.side_of(place) for place, _ in groups)
-    assert validation < 1 or validation <= 2 * found["validation"] < validation + 2
-    assert test < 1 or test <= 2 * found["test"] < test + 2
+    _, *found = np.bincount(sides_at(np.array([place for place, _ in groups]), bounds), minlength=3)
+    for asked, groups_of_two in zip((validation, test), found, strict=True):
+        assert asked < 1 or asked <= 2 * groups_of_two < asked + 2
 
 
 def test_a_side_begins_at_its_bound() -> None:
-    assert [Bounds(0.25, 0.5).side_of(place) for place in (0, 0.25, 0.5)] == ["test", "validation", "train"]
+    numbers = sides_at(np.array([0, 0.25, 0.5]), (0.25, 0.5))
+    assert [SIDES[number] for number in numbers] == ["test", "validation", "train"]
 
 
 @settings(max_examples=200)
@@ -212,13 +214,12 @@ def test_with_counts_new_rows_move_old_ones_away_from_test_alone(
 ) -> None:
     """Keys are groups, values how many rows each has, or gets."""
     splits = SplitParameters(validation=validation, test=test)
-    places = [unit_hash(splits.seed, str(group)) for group in range(100)]
+    places = np.array([unit_hash(splits.seed, str(group)) for group in range(100)])
     first = bounds_of(splits, ((places[group], rows) for group, rows in old.items()))
     grown = {group: old.get(group, 0) + new.get(group, 0) for group in old | new}
     second = bounds_of(splits, ((places[group], rows) for group, rows in grown.items()))
-    distance = {"test": 0, "validation": 1, "train": 2}
-    for group in old:
-        assert distance[second.side_of(places[group])] >= distance[first.side_of(places[group])]
+    ours = places[list(old)]
+    assert all(sides_at(ours, second) <= sides_at(ours, first)), "2 is test, 0 is train"
 
 
 def test_a_count_of_all_rows_leaves_nothing_to_train_on() -> None:
