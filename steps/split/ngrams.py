@@ -34,20 +34,8 @@ LOWER[65:91] += 32
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words of a batch of texts, in order."""
-
-    hashes: Hashes
-    offsets: Positions
-    """Text ``i`` has the words from ``offsets[i]`` to ``offsets[i + 1]``."""
-    starts: Positions
-    """Byte at which each word starts, counted from the start of its text."""
-    ends: Positions
-
-
-@dataclass(frozen=True)
 class Ngrams:
-    """Hashes of all runs of ``n`` neighbouring words of a batch of texts, in order, repeated ones too."""
+    """Hashes of all words, or runs of ``n`` neighbouring words, of a batch of texts, in order, repeated ones too."""
 
     hashes: Hashes
     offsets: Positions
@@ -58,7 +46,7 @@ class Ngrams:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
-def words_of(texts: pa.ChunkedArray, signs: bool) -> Words:
+def words_of(texts: pa.ChunkedArray, signs: bool) -> Ngrams:
     """Words (letters, digits, underscores, anything beyond ASCII) in lower case; with ``signs`` also each other sign.
 
     Spaces and control characters separate. Letters beyond ASCII keep their case.
@@ -74,13 +62,11 @@ def words_of(texts: pa.ChunkedArray, signs: bool) -> Words:
     first[1:] &= ~joined
     last[:-1] &= ~joined
     starts, ends = np.flatnonzero(first), np.flatnonzero(last) + 1
-    offsets = np.searchsorted(starts, bounds)
-    origins = np.repeat(bounds[:-1], np.diff(offsets))
     hashes = _runs(LOWER[data].astype(np.uint64) + np.uint64(1), starts, ends, BYTE_BASE)
-    return Words(hashes, offsets, starts - origins, ends - origins)
+    return Ngrams(hashes, np.searchsorted(starts, bounds))
 
 
-def ngrams_of(words: Words, n: int, shortest: int = 1) -> Ngrams:
+def ngrams_of(words: Ngrams, n: int, shortest: int = 1) -> Ngrams:
     """Hashes of ``n`` neighbouring words; a text of fewer, but ``shortest`` or more, has one hash of all its words."""
     counts = np.diff(words.offsets)
     short = (counts >= shortest) & (counts < n)

@@ -46,9 +46,9 @@ def divide(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, SplitRe
     return divided, report
 
 
-def many(count: int, start: int = 0) -> list[tuple[str, str]]:
+def many(count: int) -> list[tuple[str, str]]:
     """``count`` rows, three to a group."""
-    return [(f"group {i // 3}", f"f({i})") for i in range(start, start + count)]
+    return [(f"group {i // 3}", f"f({i})") for i in range(count)]
 
 
 def sides(divided: DatasetDict) -> dict[str, str]:
