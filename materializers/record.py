@@ -14,16 +14,7 @@ from materializers.local import stored_json
 from steps.files import sha256_of
 from steps.lineage.sources import revision
 from steps.provenance import PROVENANCE
-from steps.record import (
-    ArtifactRecord,
-    Record,
-    RunRecord,
-    Scalar,
-    SourceRecord,
-    files_of,
-    read_record,
-    write_record,
-)
+from steps.record import ArtifactRecord, Record, RunRecord, Scalar, SourceRecord, files_of, read_record, write_record
 from steps.resolve.environment import describe_environment
 from steps.resolve.locks import DataLock
 

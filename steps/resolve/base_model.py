@@ -20,21 +20,8 @@ from steps.token import without_token
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.jinja",
-)
-MODEL_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    *TOKENIZER_FILES,
-)
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", *TOKENIZER_FILES)
 PICKLE_FILES = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 CODE_FILES = ("*.py",)
 

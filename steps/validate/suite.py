@@ -85,17 +85,13 @@ def _rule(name: str, demand: str, rule: Rule, expectation: "Expectation", detail
 
 
 def _between(column: str, low: int, high: int) -> "Expectation":
-    from great_expectations.expectations.core.expect_column_values_to_be_between import (
-        ExpectColumnValuesToBeBetween,
-    )
+    from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
 
     return ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high)
 
 
 def _in_set(column: str, values: list[str]) -> "Expectation":
-    from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
-        ExpectColumnValuesToBeInSet,
-    )
+    from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
 
     return ExpectColumnValuesToBeInSet(column=column, value_set=values)
 

@@ -78,10 +78,7 @@ def test_a_package_that_is_one_module_is_locked(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("package", "message"),
     [
-        (
-            "no_such_package",
-            r"sources\[0\]\.package: no package 'no_such_package' .* pip install no-such-package",
-        ),
+        ("no_such_package", r"sources\[0\]\.package: no package 'no_such_package' .* pip install no-such-package"),
         ("toolz.functoolz", r"sources\[0\]\.package: .*'toolz\.functoolz'.* give the top-level name"),
         ("sys", r"sources\[0\]\.package: 'sys' has no Python source files"),
     ],
@@ -137,10 +134,7 @@ def test_a_hub_revision_is_locked_to_its_commit() -> None:
     [
         ({"hub": "owner/none"}, r"sources\[0\]\.hub: the hub has no data set 'owner/none'"),
         ({"hub": "not an id//"}, r"sources\[0\]\.hub: the hub has no data set 'not an id//'"),
-        (
-            {"hub": "owner/rows", "revision": "v9"},
-            r"sources\[0\]\.revision: .*'owner/rows' has no revision 'v9'",
-        ),
+        ({"hub": "owner/rows", "revision": "v9"}, r"sources\[0\]\.revision: .*'owner/rows' has no revision 'v9'"),
     ],
 )
 def test_a_missing_hub_data_set_or_revision_is_named(source: dict[str, str], message: str) -> None:
