@@ -23,7 +23,6 @@ from materializers.local import output_directory
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter
 from steps.errors import DeviceError, ModelError
-from steps.files import whole_directory
 from steps.resolve.locks import DataLock, LockedSource
 
 FEATURES = Features({"text": Value("string"), "ids": List(Value("int32"))})
@@ -131,20 +130,6 @@ def test_report(tmp_path: Path) -> None:
     assert loaded == lock
     assert content
     assert "&lt;b&gt;" in (tmp_path / "a" / "page.html").read_text()
-
-
-def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
-    def fail_half_way() -> None:
-        with whole_directory(tmp_path / "model") as temporary:
-            (temporary / "half").write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_half_way()
-    assert list(tmp_path.iterdir()) == []
-    with whole_directory(tmp_path / "model") as temporary:
-        (temporary / "whole").write_text("whole")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_what_a_killed_step_left_is_removed_by_the_next(tmp_path: Path) -> None:

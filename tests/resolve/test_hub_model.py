@@ -171,12 +171,6 @@ def test_accepted_pickles_are_fetched_and_converted(
     assert all(torch.equal(converted[name], weights[name]) for name in weights)
 
 
-def test_pickles_alone_are_refused(repository: Path) -> None:
-    (repository / "model.safetensors").rename(repository / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"parameters\.base_model\.hub: owner/tiny at main has no \.safetensors file"):
-        lock_model(BaseModelParameters(hub=REPOSITORY))
-
-
 @pytest.mark.parametrize(("hub", "revision"), [("owner/none", "main"), (REPOSITORY, "no-such-branch")])
 def test_what_the_hub_has_not_is_named(repository: Path, hub: str, revision: str) -> None:
     with pytest.raises(ModelError, match=rf"base_model\.hub: {hub} at revision {revision} cannot be read"):

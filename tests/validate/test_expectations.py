@@ -18,7 +18,8 @@ from pipelines.origins import resolved_lines
 from steps.errors import ConfigError, DataError
 from steps.fingerprint import ROOT
 from steps.validate.params import ValidationParameters
-from tests.validate.rows import GOOD, check, rows_of
+from tests.rows import rows_of
+from tests.validate.judged import GOOD, check
 
 REGEX = {"expect": "ExpectColumnValuesToMatchRegex", "column": "completion", "regex": "^def "}
 MEAN = {"expect": "ExpectColumnMeanToBeBetween", "column": "completion_tokens", "max_value": 1}
