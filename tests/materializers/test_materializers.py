@@ -155,19 +155,6 @@ def test_what_a_killed_step_left_is_removed_by_the_next(tmp_path: Path) -> None:
     shutil.rmtree(folder)
 
 
-class FullStore:
-    """The active artifact store, except that what it opens is the kernel's own full disk."""
-
-    def __init__(self) -> None:
-        self.store = Client().active_stack.artifact_store
-
-    def open(self, path: str, mode: str = "r") -> IO[Any]:
-        return open("/dev/full", mode)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
-
-
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
@@ -177,10 +164,17 @@ class FullStore:
     ],
     ids=["data set", "directory", "report"],
 )
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, kind: Any, make: Any) -> None:
+def test_a_full_disk_is_one_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, make: Any
+) -> None:
+    def full(path: str, mode: str) -> IO[Any]:
+        return Path("/dev/full").open(mode)
+
+    store = Client().active_stack.artifact_store
+    monkeypatch.setattr(store, "open", full)
     data = make(tmp_path)
     artifact = tmp_path / "artifact"
     artifact.mkdir()
     with pytest.raises(DeviceError, match="the disk of the artifact store is full; free some space"):
-        kind(str(artifact), artifact_store=FullStore()).save(data)
+        kind(str(artifact), artifact_store=store).save(data)
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from steps.chat_template import bind_template
 from steps.template import TemplateText
 from steps.validate.params import ValidationParameters
-from steps.validate.prompt import PromptText
+from steps.validate.prompt import prompt_of
 from steps.validate.report import ValidationReport
 from steps.validate.validate import validate_rows
 
@@ -16,11 +17,12 @@ TEMPLATE = TemplateText(
     system_frame="### INSTRUCTION:\n{system}{eos}\n\n",
     prompt="{system}Input: {instruction}{eos}\n\n### RESPONSE:\n",
 )
-TEXT = PromptText(TEMPLATE, "Be brief.", 128)
+SYSTEM = "Be brief."
 
 
 def check(
     rows: Dataset, tokenizer_folder: Path, parameters: Mapping[str, object] | None = None
 ) -> tuple[Dataset, Dataset, ValidationReport]:
-    """Judge the rows by these parameters."""
-    return validate_rows(rows, ValidationParameters.model_validate(parameters or {}), TEXT, tokenizer_folder)
+    """Judge the rows by these parameters, for blocks of 128 tokens."""
+    prompt = prompt_of(bind_template(TEMPLATE, SYSTEM, tokenizer_folder), 128)
+    return validate_rows(rows, ValidationParameters.model_validate(parameters or {}), prompt)

@@ -10,13 +10,16 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steps.chat_template import bind_template
 from steps.errors import DataError, ModelError
 from steps.fingerprint import ROOT
+from steps.format.tokenize import Encoder
 from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES
 from steps.validate.measure import python_of
 from steps.validate.params import ValidationParameters
+from tests.format.sequences import encoded
 from tests.rows import rows_of
-from tests.validate.judged import GOOD, check
+from tests.validate.judged import GOOD, SYSTEM, TEMPLATE, check
 
 LENIENT = {"max_quarantine_share": 1.0}
 
@@ -279,12 +282,7 @@ def test_the_report_shows_a_rare_rule_behind_a_frequent_one(tokenizer_folder: Pa
 
 def test_lengths_are_those_of_the_tokens_that_format_makes(tokenizer_folder: Path) -> None:
     """Instruction and completion of one byte-level token each, where no tokens merge."""
-    from steps.chat_template import bind_template
-    from steps.format.tokenize import Encoder
-    from tests.format.sequences import encoded
-    from tests.validate.judged import TEXT
-
-    one = encoded(Encoder(bind_template(TEXT.template, TEXT.system, tokenizer_folder)), "é", "x=1")
+    one = encoded(Encoder(bind_template(TEMPLATE, SYSTEM, tokenizer_folder)), "é", "x=1")
     report = check(rows_of(("é", "x=1")), tokenizer_folder)[2]
     assert next(lengths.longest for lengths in report.lengths if lengths.name == "example") == len(one)
     assert report.kept_bins[(len(one) - 1) // 8] == 1
