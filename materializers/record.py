@@ -16,7 +16,6 @@ from steps.lineage.sources import revision
 from steps.provenance import PROVENANCE
 from steps.record import ArtifactRecord, Record, RunRecord, Scalar, SourceRecord, files_of, read_record, write_record
 from steps.resolve.environment import describe_environment
-from steps.resolve.locks import DataLock
 
 DATA = ("raw_rows", "rows", "split_rows", "examples", "blocks")
 """Data sets by the names of their artifacts, in the order of the steps."""
@@ -54,7 +53,10 @@ def _record(context: StepContext, store: BaseArtifactStore) -> Record:
         ),
         environment=describe_environment(),
         config={one.name: one.config.parameters for one in [*before, step]},
-        sources=_sources(outputs["data_lock"].load()) if data else [],
+        sources=[
+            SourceRecord(name=one.name, revision=revision(one), files=one.files)
+            for one in (outputs["data_lock"].load().sources if data else [])
+        ],
         data=data,
         figures={name: figures_of(outputs[name].run_metadata) for name in REPORTS if name in outputs},
         parents={name: _artifact(found[0].name, found[0], store) for name, found in step.inputs.items()},
@@ -91,10 +93,6 @@ def _artifact(name: str, artifact: ArtifactVersionResponse, store: BaseArtifactS
         files=files,
         record=record,
     )
-
-
-def _sources(lock: DataLock) -> list[SourceRecord]:
-    return [SourceRecord(name=one.name, revision=revision(one), files=one.files) for one in lock.sources]
 
 
 def figures_of(metadata: Mapping[str, object]) -> dict[str, Scalar]:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from steps.errors import DataError
 from steps.resolve.data import lock_data
 from steps.resolve.locks import DataLock
 from steps.resolve.params import DataParameters
+from tests.served import Handler, served
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -88,7 +87,7 @@ def test_a_package_that_cannot_be_used_says_what_to_do(package: str, message: st
         lock(package=package)
 
 
-class _Hub(BaseHTTPRequestHandler):
+class _Hub(Handler):
     """Answers as the hub does: one data set at ``main``."""
 
     def do_GET(self) -> None:
@@ -107,28 +106,22 @@ class _Hub(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
-    def log_message(self, *_: object) -> None:
-        """Nothing: pytest's output is for failures."""
-
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+def _hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub on this machine; the real client talks to it."""
-    server = HTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with served(_Hub) as endpoint:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        yield
 
 
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("_hub")
 def test_a_hub_revision_is_locked_to_its_commit() -> None:
     assert lock(hub="owner/rows").sources[0].commit == COMMIT
 
 
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("_hub")
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -142,7 +135,8 @@ def test_a_missing_hub_data_set_or_revision_is_named(source: dict[str, str], mes
         lock(**source)
 
 
-def test_an_unreachable_hub_is_one_clear_line(hub: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=r"sources\[0\]\.hub: the hub cannot be asked .* check the network") as caught:
         lock(hub="owner/rows")

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,13 +17,14 @@ from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
 from steps.resolve.params import BaseModelParameters
+from tests.served import Handler, served
 from tests.tiny import write_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "owner/tiny"
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Handler):
     """Answers as the hub does: one model repository at ``main`` and at its commit."""
 
     folder: Path
@@ -38,9 +37,11 @@ class Hub(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         self.asked.append(path)
         if path in (f"/api/models/{REPOSITORY}/revision/{name}" for name in ("main", COMMIT)):
-            self._answer(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": self._siblings()}).encode())
+            self._answer(
+                json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": self._files("rfilename", "blobId")}).encode()
+            )
         elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
-            self._answer(json.dumps(self._tree()).encode())
+            self._answer(json.dumps(self._files("path", "oid")).encode())
         elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
             self._answer((self.folder / path.rsplit("/", 1)[1]).read_bytes())
         else:
@@ -48,15 +49,10 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", "RevisionNotFound" if REPOSITORY in path else "RepoNotFound")
             self.end_headers()
 
-    def _siblings(self) -> list[dict[str, object]]:
+    def _files(self, name: str, hash_: str) -> list[dict[str, object]]:
+        """Every file, in the words of one of the hub's answers."""
         return [
-            {"rfilename": path.name, "size": path.stat().st_size, "blobId": digest(path.read_bytes())}
-            for path in sorted(self.folder.iterdir())
-        ]
-
-    def _tree(self) -> list[dict[str, object]]:
-        return [
-            {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": digest(path.read_bytes())}
+            {"type": "file", name: path.name, "size": path.stat().st_size, hash_: digest(path.read_bytes())}
             for path in sorted(self.folder.iterdir())
         ]
 
@@ -69,9 +65,6 @@ class Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing: pytest's output is for failures."""
-
 
 def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
@@ -82,17 +75,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """The repository's files, served; the client's cache is empty."""
     folder = write_model(tmp_path / "repository")
     Hub.folder, Hub.asked = folder, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    files = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield folder
-    server.shutdown()
-    server.server_close()
+    with served(Hub) as endpoint:
+        files = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
+        yield folder
 
 
 def test_a_revision_is_pinned_and_fetched(repository: Path) -> None:
