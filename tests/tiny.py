@@ -2,10 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 VOCABULARY = 400
 VERBS = ("add", "subtract", "multiply", "shift", "scale", "raise", "lower", "move")
@@ -26,27 +22,19 @@ def write_rows(path: Path, count: int = 80) -> Path:
     return path
 
 
-def byte_level(tokens: int, specials: list[str]) -> "Tokenizer":
-    """A byte-level BPE of so many tokens, trained on the rows; the first special token stands for unknown ones."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE(unk_token=specials[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=tokens, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator((text for number in range(80) for text in row(number).values()), trainer)
-    return tokenizer
-
-
 def write_tokenizer(folder: Path) -> None:
-    """Llama-2 style: ``<s>`` in front, ``</s>`` at the end; ``<pad>`` pads."""
-    from tokenizers import processors
+    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end; ``<pad>`` pads."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = byte_level(VOCABULARY, ["<unk>", "<s>", "</s>", "<pad>"])
+    specials = ["<unk>", "<s>", "</s>", "<pad>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator((text for number in range(80) for text in row(number).values()), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers has no types there
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"

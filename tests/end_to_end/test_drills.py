@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any, Self
 
 import pytest
@@ -19,7 +21,6 @@ from steps.quantize.device import Hardware
 from steps.train import planning
 from tests.end_to_end.conftest import ROOT, Workplace, ran
 from tests.end_to_end.drilled import NO_STAGE, Drilled, in_production, left_behind
-from tests.served import Handler, served
 from tests.train.test_stepdown import no_memory_at
 
 
@@ -53,7 +54,7 @@ def test_the_file_of_rows_is_gone(drilled: Drilled) -> None:
     assert ran(drilled.run()) == {"resolve"}
 
 
-class Gone(Handler):
+class Gone(BaseHTTPRequestHandler):
     """A hub that has no such repository."""
 
     def do_HEAD(self) -> None:
@@ -64,14 +65,24 @@ class Gone(Handler):
         self.send_header("X-Error-Code", "RepoNotFound")
         self.end_headers()
 
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
 
 @pytest.mark.parametrize("answers", [True, False], ids=["no such repository", "no hub"])
 def test_the_hub_s_data_set_is_gone(drilled: Drilled, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
-    with served(Gone) as address:
-        endpoint = address if answers else "http://127.0.0.1:9"
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", endpoint)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gone)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", f"http://127.0.0.1:{server.server_port}")
+    if not answers:
+        server.shutdown()
+        server.server_close()
+    try:
         said = drilled.failed(data={"sources": [{"hub": "owner/rows"}]})
+    finally:
+        server.shutdown()
+        server.server_close()
     assert "owner/rows" in said
     assert ran(drilled.run()) == {"resolve"}
 

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from pipelines.finetune import finetune
 from steps.errors import DataError, ModelError, PipelineError
 from tests.end_to_end.conftest import Workplace
 from tests.planted import TOKEN, places_of
-from tests.served import Handler, served
 
 STORED = "hf_PLANTEDinAZenMLSecretPLANTEDplanted"
 """A token that only a ZenML secret has."""
@@ -48,7 +49,7 @@ def test_a_run_leaves_no_token_of_the_environment(first_run: PipelineRunResponse
     assert places_of(TOKEN, *folders) == []
 
 
-class Refusing(Handler):
+class Refusing(BaseHTTPRequestHandler):
     """A hub behind a proxy that refuses every request and, as some do, repeats its headers in the answer."""
 
     tokens: set[str]
@@ -68,15 +69,20 @@ class Refusing(Handler):
 
     do_HEAD = do_GET
 
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
 
 @pytest.fixture
 def refusing_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """The tokens that it was asked with."""
     Refusing.tokens = set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    with served(Refusing) as endpoint:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        yield Refusing.tokens
+    yield Refusing.tokens
+    server.shutdown()
 
 
 @pytest.fixture

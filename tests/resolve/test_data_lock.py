@@ -1,7 +1,6 @@
 """Sources are pinned to one exact state, or refused with a message that says what to do."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ from steps.errors import DataError
 from steps.resolve.data import lock_data
 from steps.resolve.locks import DataLock
 from steps.resolve.params import DataParameters
-from tests.served import Handler, served
+from tests.serving import Handler, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -92,26 +91,18 @@ class _Hub(Handler):
 
     def do_GET(self) -> None:
         if self.path.startswith("/api/datasets/owner/rows/revision/main"):
-            self._answer(200, {"id": "owner/rows", "sha": COMMIT})
+            self.answer({"id": "owner/rows", "sha": COMMIT})
         elif self.path.startswith("/api/datasets/owner/rows/"):
-            self._answer(404, {"error": "Invalid rev id"}, "RevisionNotFound")
+            self.answer({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
         else:
-            self._answer(404, {"error": "Repository not found"}, "RepoNotFound")
-
-    def _answer(self, status: int, body: dict[str, str], code: str = "") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+            self.answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
 
 
 @pytest.fixture
 def _hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub on this machine; the real client talks to it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with served(_Hub) as endpoint:
+    with serving(_Hub) as endpoint:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
         yield
 

@@ -17,7 +17,7 @@ from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
 from steps.resolve.params import BaseModelParameters
-from tests.served import Handler, served
+from tests.serving import Handler, serving
 from tests.tiny import write_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -30,33 +30,32 @@ class Hub(Handler):
     folder: Path
     asked: list[str]
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
         self.asked.append(path)
         if path in (f"/api/models/{REPOSITORY}/revision/{name}" for name in ("main", COMMIT)):
-            self._answer(
-                json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": self._files("rfilename", "blobId")}).encode()
-            )
+            self.answer({"id": REPOSITORY, "sha": COMMIT, "siblings": self._files()})
         elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
-            self._answer(json.dumps(self._files("path", "oid")).encode())
+            self.answer(self._files())
         elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
-            self._answer((self.folder / path.rsplit("/", 1)[1]).read_bytes())
+            self._send((self.folder / path.rsplit("/", 1)[1]).read_bytes())
         else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RevisionNotFound" if REPOSITORY in path else "RepoNotFound")
-            self.end_headers()
+            code = "RevisionNotFound" if REPOSITORY in path else "RepoNotFound"
+            self.answer({}, 404, {"X-Error-Code": code})
 
-    def _files(self, name: str, hash_: str) -> list[dict[str, object]]:
-        """Every file, in the words of one of the hub's answers."""
+    do_HEAD = do_GET
+
+    def _files(self) -> list[dict[str, object]]:
+        """Every file, in the words of both of the hub's answers."""
+        files = [(path.name, path.read_bytes()) for path in sorted(self.folder.iterdir())]
         return [
-            {"type": "file", name: path.name, "size": path.stat().st_size, hash_: digest(path.read_bytes())}
-            for path in sorted(self.folder.iterdir())
+            {"type": "file", "size": len(content)}
+            | {"rfilename": name, "blobId": digest(content)}
+            | {"path": name, "oid": digest(content)}
+            for name, content in files
         ]
 
-    def _answer(self, body: bytes) -> None:
+    def _send(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", f'"{digest(body)}"')
@@ -77,7 +76,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     Hub.folder, Hub.asked = folder, []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with served(Hub) as endpoint:
+    with serving(Hub) as endpoint:
         files = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
