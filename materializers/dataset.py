@@ -10,8 +10,8 @@ from datasets import Dataset, DatasetDict
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from materializers.local import downloaded, local_path, saving
-from materializers.page import PAGE, dataset_page
+from materializers.local import downloaded, local_path, saving, stored_json
+from materializers.page import dataset_page, save_page
 from materializers.shared import share_equal_files
 from steps.files import digest_of
 
@@ -46,19 +46,11 @@ class _ArrowMaterializer(BaseMaterializer):
         return {name: Dataset.from_file(str(folder / f"{name}{ARROW}")) for name in self._digests()}
 
     def _digests(self) -> dict[str, str]:
-        with self.artifact_store.open(os.path.join(self.uri, SPLITS), "r") as stream:
-            digests: dict[str, str] = json.load(stream)
-        return digests
+        return stored_json(os.path.join(self.uri, SPLITS), self.artifact_store)
 
     def compute_content_hash(self, data: Any) -> str:
         """Hash of the Arrow streams: equal rows in equal order give an equal hash."""
         return digest_of(self._digests())
-
-    def _save_page(self, title: str, splits: dict[str, Dataset]) -> dict[str, VisualizationType]:
-        path = os.path.join(self.uri, PAGE)
-        with self.artifact_store.open(path, "w") as stream:
-            stream.write(dataset_page(title, splits))
-        return {path: VisualizationType.HTML}
 
 
 class DatasetMaterializer(_ArrowMaterializer):
@@ -76,7 +68,7 @@ class DatasetMaterializer(_ArrowMaterializer):
 
     def save_visualizations(self, data: Dataset) -> dict[str, VisualizationType]:
         """A page with the first rows."""
-        return self._save_page("Data set", {"data": data})
+        return save_page(self, dataset_page("Data set", {"data": data}))
 
     def extract_metadata(self, data: Dataset) -> dict[str, Any]:
         """Row count and column names."""
@@ -98,7 +90,7 @@ class DatasetDictMaterializer(_ArrowMaterializer):
 
     def save_visualizations(self, data: DatasetDict) -> dict[str, VisualizationType]:
         """A page with the first rows of each split."""
-        return self._save_page("Data set by split", dict(data))
+        return save_page(self, dataset_page("Data set by split", data))
 
     def extract_metadata(self, data: DatasetDict) -> dict[str, Any]:
         """Row count of each split."""

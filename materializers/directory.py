@@ -3,19 +3,18 @@
 import json
 import os
 import shutil
-from pathlib import Path
 from typing import Any, ClassVar
 
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from materializers.local import downloaded, local_path, saving, upload
-from materializers.page import PAGE, directory_page
+from materializers.local import downloaded, local_path, saving, stored_json, upload
+from materializers.page import directory_page, save_page
 from materializers.record import record_directory
 from materializers.shared import share_equal_files
 from steps.artifacts import Directory
 from steps.errors import ModelError
-from steps.files import digest_of, hashes
+from steps.files import differences, digest_of, hashes
 from steps.provenance import PROVENANCE, with_decisive
 
 FILES = "files"
@@ -54,18 +53,19 @@ class DirectoryMaterializer(BaseMaterializer):
         """The directory, after its files were found to be those that were saved."""
         files = os.path.join(self.uri, FILES)
         path = local_path(files, self.artifact_store) or downloaded(self, files)
-        verify(path, self._manifest(), files)
+        wrong = differences(hashes(path) if path.is_dir() else {}, self._manifest())
+        if wrong:
+            raise ModelError(
+                f"{files}: {', '.join(wrong)}; restore the stored files, or delete the artifact version so that its "
+                "step runs again"
+            )
         return data_type(path)
 
     def save_visualizations(self, data: Directory) -> dict[str, VisualizationType]:
         """A page that lists the files with their sizes and hashes."""
         manifest = self._manifest()
         sizes = {name: self.artifact_store.size(os.path.join(self.uri, FILES, name)) or 0 for name in manifest}
-        page = directory_page(type(data).__name__, manifest, sizes)
-        path = os.path.join(self.uri, PAGE)
-        with self.artifact_store.open(path, "w") as stream:
-            stream.write(page)
-        return {path: VisualizationType.HTML}
+        return save_page(self, directory_page(type(data).__name__, manifest, sizes))
 
     def compute_content_hash(self, data: Directory) -> str:
         """Hash of the manifest: equal files give an equal hash, whatever run wrote them.
@@ -79,24 +79,4 @@ class DirectoryMaterializer(BaseMaterializer):
         return digest_of(manifest)
 
     def _manifest(self) -> dict[str, str]:
-        with self.artifact_store.open(os.path.join(self.uri, MANIFEST), "r") as stream:
-            manifest: dict[str, str] = json.load(stream)
-        return manifest
-
-
-def verify(path: Path, manifest: dict[str, str], place: str) -> None:
-    """Raise :class:`ModelError` that names the first file that is missing, new or changed since it was saved.
-
-    Args:
-        path: the files, in the store or fetched from it.
-        manifest: their SHA-256 as they were saved.
-        place: where the store has them, for the message.
-    """
-    found = hashes(path) if path.is_dir() else {}
-    for name in sorted(manifest.keys() | found.keys()):
-        if manifest.get(name) != found.get(name):
-            state = "missing" if name not in found else "not in its manifest" if name not in manifest else "changed"
-            raise ModelError(
-                f"{place}/{name}: the stored file is {state}; restore it, or delete the artifact version so that its "
-                "step runs again"
-            )
+        return stored_json(os.path.join(self.uri, MANIFEST), self.artifact_store)

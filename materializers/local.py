@@ -6,6 +6,7 @@ What crosses between the two is streamed: the ``copyfile`` of a remote store cop
 import atexit
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -50,6 +51,13 @@ def upload(source: Path, uri: str, store: BaseArtifactStore) -> None:
             destination = os.path.join(uri, path.relative_to(source).as_posix())
             with path.open("rb") as stream, store.open(destination, "wb") as target:
                 shutil.copyfileobj(stream, target, BLOCK)
+
+
+def stored_json(path: str, store: BaseArtifactStore) -> dict[str, str]:
+    """The texts by name in a JSON file of the store: hashes of an artifact's files."""
+    with store.open(path, "r") as stream:
+        found: dict[str, str] = json.load(stream)
+    return found
 
 
 def stored_files(uri: str, store: BaseArtifactStore) -> list[str]:

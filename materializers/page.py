@@ -1,13 +1,24 @@
 """The pages of data sets and directories: apart, since their look is no reason to run a step again."""
 
+import os
 from collections.abc import Iterator, Mapping
 
 from datasets import Dataset
+from zenml.enums import VisualizationType
+from zenml.materializers.base_materializer import BaseMaterializer
 
 from steps.page import Page, Section, Table, Tile, render
 
 PAGE = "page.html"
 SHOWN_ROWS = 20
+
+
+def save_page(materializer: BaseMaterializer, html: str) -> dict[str, VisualizationType]:
+    """Store the page beside the artifact, as what the dashboard shows of it."""
+    path = os.path.join(materializer.uri, PAGE)
+    with materializer.artifact_store.open(path, "w") as stream:
+        stream.write(html)
+    return {path: VisualizationType.HTML}
 
 
 def dataset_page(title: str, splits: Mapping[str, Dataset]) -> str:

@@ -1,6 +1,5 @@
 """What ZenML and this machine know while a step stores a directory: the record that goes into its provenance."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,21 +10,12 @@ from zenml.client import Client
 from zenml.models import ArtifactVersionResponse, StepRunResponse
 from zenml.steps.step_context import StepContext
 
+from materializers.local import stored_json
 from steps.files import sha256_of
 from steps.lineage.sources import revision
 from steps.provenance import PROVENANCE
-from steps.record import (
-    ArtifactRecord,
-    Record,
-    RunRecord,
-    Scalar,
-    SourceRecord,
-    files_of,
-    read_record,
-    write_record,
-)
+from steps.record import ArtifactRecord, Record, RunRecord, Scalar, SourceRecord, files_of, read_record, write_record
 from steps.resolve.environment import describe_environment
-from steps.resolve.locks import DataLock
 
 DATA = ("raw_rows", "rows", "split_rows", "examples", "blocks")
 """Data sets by the names of their artifacts, in the order of the steps."""
@@ -63,7 +53,10 @@ def _record(context: StepContext, store: BaseArtifactStore) -> Record:
         ),
         environment=describe_environment(),
         config={one.name: one.config.parameters for one in [*before, step]},
-        sources=_sources(outputs["data_lock"].load()) if data else [],
+        sources=[
+            SourceRecord(name=one.name, revision=revision(one), files=one.files)
+            for one in (outputs["data_lock"].load().sources if data else [])
+        ],
         data=data,
         figures={name: figures_of(outputs[name].run_metadata) for name in REPORTS if name in outputs},
         parents={name: _artifact(found[0].name, found[0], store) for name, found in step.inputs.items()},
@@ -87,8 +80,7 @@ def _artifact(name: str, artifact: ArtifactVersionResponse, store: BaseArtifactS
     files: dict[str, str] = {}
     record: Record | None = None
     if store.exists(manifest):
-        with store.open(manifest, "r") as stream:
-            files = json.load(stream)
+        files = stored_json(manifest, store)
         with store.open(os.path.join(artifact.uri, "files", PROVENANCE), "r") as stream:
             parent = read_record(stream.read())
         record = parent.model_copy(update={"files": {}}) if parent else None  # they are in the manifest
@@ -101,10 +93,6 @@ def _artifact(name: str, artifact: ArtifactVersionResponse, store: BaseArtifactS
         files=files,
         record=record,
     )
-
-
-def _sources(lock: DataLock) -> list[SourceRecord]:
-    return [SourceRecord(name=one.name, revision=revision(one), files=one.files) for one in lock.sources]
 
 
 def figures_of(metadata: Mapping[str, object]) -> dict[str, Scalar]:

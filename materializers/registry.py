@@ -38,13 +38,7 @@ def promote(version: ModelVersionResponse, stage: str, by: str, reason: str = ""
     return place(version, stage, before, by, reason)
 
 
-def place(
-    version: ModelVersionResponse,
-    stage: str,
-    before: list[int],
-    by: str,
-    reason: str,
-) -> bool:
+def place(version: ModelVersionResponse, stage: str, before: list[int], by: str, reason: str) -> bool:
     """Set the stage, then look again: ZenML reads and writes it in two steps, so two processes can leave two.
 
     Whoever writes last sees both, and both would keep the same one: the newest.

@@ -9,7 +9,7 @@ from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from materializers.local import saving
-from materializers.page import PAGE
+from materializers.page import save_page
 from steps.report import Report
 
 VALUES = "report.json"
@@ -36,10 +36,7 @@ class ReportMaterializer(BaseMaterializer):
 
     def save_visualizations(self, data: Report) -> dict[str, VisualizationType]:
         """Draw the report's page."""
-        path = os.path.join(self.uri, PAGE)
-        with self.artifact_store.open(path, "w") as stream:
-            stream.write(data.html())
-        return {path: VisualizationType.HTML}
+        return save_page(self, data.html())
 
     def extract_metadata(self, data: Report) -> dict[str, Any]:
         """The numbers that the report names as comparable across runs."""

@@ -1,7 +1,6 @@
 """The lineage of a model version, of a run's model or of a folder, with every hash checked that can be checked here."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,16 @@ from zenml.stack import StackComponent
 
 from materializers.dataset import ARROW, SPLITS, DatasetDictMaterializer, DatasetMaterializer
 from materializers.directory import FILES, DirectoryMaterializer
-from materializers.local import stored_hashes
+from materializers.local import stored_hashes, stored_json
 from pipelines.console import printed
 from pipelines.labels import equal_to, label_finished
 from pipelines.versions import model_version, outputs_of, run_named, version_in_stage
 from steps.errors import ModelError
-from steps.files import digest_of
+from steps.files import differences, digest_of
 from steps.lineage.report import DIRECTORY, Lineage
 from steps.lineage.tell import Figures, artifacts_of, tell
 from steps.provenance import PROVENANCE
-from steps.record import ArtifactRecord, check_folder, differences, read_record
+from steps.record import ArtifactRecord, check_folder, read_record
 
 REPORTS = ("training_report", "evaluation_report", "merge_report", "promotion_decision")
 
@@ -180,8 +179,7 @@ def _wrong_files(one: ArtifactRecord, artifact: ArtifactVersionResponse, store: 
 
 def _wrong_splits(one: ArtifactRecord, uri: str, store: BaseArtifactStore) -> Iterator[str]:
     """Each Arrow file against ``splits.json``, and that file against the recorded content hash."""
-    with store.open(f"{uri}/{SPLITS}", "r") as stream:
-        recorded = json.load(stream)
+    recorded = stored_json(f"{uri}/{SPLITS}", store)
     files = stored_hashes(uri, store).items()
     found = {name.removesuffix(ARROW): digest for name, digest in files if name.endswith(ARROW)}
     yield from (f"{difference}{ARROW}" for difference in differences(found, recorded))

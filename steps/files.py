@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -90,6 +90,15 @@ def hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of every file below ``directory``, by its path relative to it."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): sha256_of(path) for path in files}
+
+
+def differences(found: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
+    """Each file that is not what was recorded, as ``changed: FILE``, ``missing: FILE`` or ``new: FILE``."""
+    return [
+        f"{'missing' if name not in found else 'new' if name not in recorded else 'changed'}: {name}"
+        for name in sorted(found.keys() | recorded.keys())
+        if found.get(name) != recorded.get(name)
+    ]
 
 
 def weight_bytes(folder: Path) -> int:

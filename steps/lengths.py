@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from steps.rows import batches_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from datasets import Dataset
 
 EDGES = (0, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
@@ -14,9 +16,7 @@ EDGES = (0, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000, 6000
 
 
 class Lengths(BaseModel):
-    """Lengths of texts in characters; ``counts`` has one number for each bin that starts at an edge."""
-
-    model_config = ConfigDict(extra="forbid")
+    """Lengths of texts in characters or tokens; ``counts`` has one number for each bin of the histogram."""
 
     median: float
     p95: float
@@ -24,15 +24,20 @@ class Lengths(BaseModel):
     counts: list[int]
 
 
+def lengths_of(sizes: "npt.NDArray[np.integer]", edges: "npt.ArrayLike") -> Lengths:
+    """Summary of these lengths, zeros where there is none; ``edges`` are those of the bins, the last one's end too."""
+    import numpy as np
+
+    median, p95 = np.quantile(sizes, [0.5, 0.95]) if len(sizes) else (0, 0)
+    counts, _ = np.histogram(sizes, edges)
+    return Lengths(median=float(median), p95=float(p95), longest=int(sizes.max(initial=0)), counts=counts.tolist())
+
+
 def lengths_of_column(rows: "Dataset", column: str) -> Lengths:
-    """Summary of a column of texts, counted by Arrow batch by batch: four bytes of memory a row; zeros without rows."""
+    """Summary of a column of texts in characters, counted by Arrow batch by batch: four bytes of memory a row."""
     import numpy as np
     import pyarrow.compute as pc
 
     batches = batches_of(rows.select_columns([column]))
-    sizes = np.concatenate([np.zeros(0, np.int32), *(pc.utf8_length(table[column]).to_numpy() for table in batches)])
-    if not len(sizes):
-        return Lengths(median=0, p95=0, longest=0, counts=[0] * len(EDGES))
-    median, p95 = np.quantile(sizes, [0.5, 0.95])
-    counts, _ = np.histogram(sizes, bins=[*EDGES, np.inf])
-    return Lengths(median=float(median), p95=float(p95), longest=int(sizes.max()), counts=counts.tolist())
+    sizes = [pc.utf8_length(table[column]).to_numpy() for table in batches]
+    return lengths_of(np.concatenate([np.zeros(0, np.int32), *sizes]), [*EDGES, np.inf])

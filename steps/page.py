@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -62,7 +62,7 @@ class Page:
     title: str
     lead: str = ""
     tiles: Sequence[Tile] = ()
-    sections: Sequence[Section] = field(default_factory=list)
+    sections: Sequence[Section] = ()
 
 
 def render(page: Page) -> str:
@@ -88,21 +88,17 @@ COLOURS = ("#3f83c8", "#d9822b", "#4f9d69", "#b0578d")
 """Colours of data that can be told from each other on white and on black."""
 
 
-def figure(width: float = 7.0, height: float = 2.6) -> tuple["Figure", "Axes"]:
-    """An empty figure, in inches, whose lines and text follow the page's colours, light or dark."""
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(width, height), layout="constrained")
-    axes = drawing.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
+def figure(height: float = 2.6) -> tuple["Figure", "Axes"]:
+    """An empty figure of this height in inches, whose lines and text follow the page's colours, light or dark."""
+    drawing, (axes,) = panels([height])
     return drawing, axes
 
 
-def panels(heights: Sequence[float], width: float = 7.0) -> tuple["Figure", Sequence["Axes"]]:
+def panels(heights: Sequence[float]) -> tuple["Figure", Sequence["Axes"]]:
     """Empty axes above each other, of these heights in inches, that share the horizontal axis."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(width, sum(heights)), layout="constrained")
+    drawing = Figure(figsize=(7.0, sum(heights)), layout="constrained")
     grid = drawing.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights))
     every = list(grid[:, 0])
     for axes in every:
@@ -130,8 +126,7 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], about: str)
     axes.set_ylabel("rows")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(labelsize=9)
-    if len(series) > 1:
-        axes.legend(frameon=False)
+    axes.legend(frameon=False)
     return svg(drawing)
 
 

@@ -20,7 +20,6 @@ class Progress:
     def __init__(self, name: str, total: int) -> None:
         self.name = name
         self.total = max(total, 1)
-        self.done = 0
         self.start = time.monotonic()
         self.last_shown = float("-inf")
         self.terminal = sys.stdout.isatty()
@@ -37,7 +36,6 @@ class Progress:
 
     def advance(self, done: int, note: str = "") -> None:
         """Say that ``done`` units are finished; ``note`` holds the figures of the moment."""
-        self.done = done
         now = time.monotonic()
         spent, finished = now - self.start, done >= self.total
         shortest, longest = LOG_INTERVALS

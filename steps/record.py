@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from steps.files import hashes
+from steps.files import differences, hashes
 from steps.provenance import MADE, PROVENANCE, SEAL, text_of
 from steps.resolve.locks import Environment
 
@@ -97,15 +97,6 @@ def sealed(text: str) -> bool:
 
 def _seal(values: Mapping[str, object]) -> str:
     return hashlib.sha256(text_of({**values, SEAL: ""}).encode()).hexdigest()
-
-
-def differences(found: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
-    """Each file that is not what was recorded, as ``changed: FILE``, ``missing: FILE`` or ``new: FILE``."""
-    return [
-        f"{'missing' if name not in found else 'new' if name not in recorded else 'changed'}: {name}"
-        for name in sorted(found.keys() | recorded.keys())
-        if found.get(name) != recorded.get(name)
-    ]
 
 
 def check_folder(folder: Path, record: Record) -> list[str]:

@@ -15,6 +15,10 @@ IGNORED = -100
 """Label of a token that does not count in the loss (torch.nn.CrossEntropyLoss)."""
 
 
+SAVED_BYTES = 50_000_000
+"""More than the files of any tokenizer take on a disk."""
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, padding on the right.
 

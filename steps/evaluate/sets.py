@@ -9,9 +9,8 @@ from datasets import Dataset, Features, Value
 
 from steps.errors import DataError
 from steps.evaluate.params import EvaluationParameters, EvaluationSet
-from steps.files import sha256_of
-from steps.ingest.readers import read_file
-from steps.resolve.evaluation_sets import BENCHMARKS_KEY, evaluation_file
+from steps.ingest.evaluation_sets import set_records
+from steps.resolve.evaluation_sets import BENCHMARKS_KEY
 from steps.resolve.locks import LockedSource
 from steps.rows import EXAMPLE_FEATURES, table_of
 from steps.tokenizer import continuation_encoder, encoder
@@ -65,17 +64,9 @@ def read_set(one: EvaluationSet, lock: LockedSource, tokenizer: "PreTrainedToken
     Raises:
         DataError: the file changed since then or cannot be read, or a problem lacks a part or spells a control token.
     """
-    path = evaluation_file(lock.name, BENCHMARKS_KEY)
-    if [sha256_of(path)] != list(lock.files.values()):
-        raise DataError(f"{path}: changed since the resolve step locked it; start the run again")
-    problems: list[Problem] = []
-    for record in read_file(path).records:
-        if record.problem:
-            raise DataError(f"{record.location}: {record.problem}; mend the line or remove it")
-        if not record.blank:
-            problems.append(problem_of(record.fields, record.location))
+    problems = [problem_of(fields, where) for where, fields in set_records(lock, BENCHMARKS_KEY)]
     if not problems:
-        raise DataError(f"{path}: holds no problem; mend {BENCHMARKS_KEY} or remove the set")
+        raise DataError(f"{lock.name}: holds no problem; mend {BENCHMARKS_KEY} or remove the set")
     count = min(one.max_prompts or len(problems), len(problems))
     chosen = np.linspace(0, len(problems) - 1, count).round().astype(int)
     return table_of(_rows([problems[index] for index in chosen], one.name, tokenizer), SET_FEATURES)

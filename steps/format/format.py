@@ -13,26 +13,20 @@ from steps.errors import DataError, ModelError
 from steps.files import require_space
 from steps.format.pack import pack
 from steps.format.params import PromptParameters
-from steps.format.report import FormatReport, ShownSequence, SplitFormat, TokenLengths
+from steps.format.report import FormatReport, ShownSequence, SplitFormat
 from steps.format.shown import shown_sequence
-from steps.format.tokenize import (
-    LEFT_OUT_FEATURES,
-    Encoder,
-    LeftOut,
-    examples_of,
-    sequences_of,
-)
+from steps.format.tokenize import LEFT_OUT_FEATURES, Encoder, LeftOut, examples_of, sequences_of
+from steps.lengths import lengths_of
 from steps.provenance import write_provenance
 from steps.resolve.base_model import local_tokenizer
 from steps.resolve.locks import ModelLock
 from steps.rows import batches_of, list_lengths, table_of
-from steps.tokenizer import IGNORED
+from steps.tokenizer import IGNORED, SAVED_BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 SHOWN_ROWS = 10
-TOKENIZER_BYTES = 50_000_000
 BINS = 32
 
 ROUND_TRIP = "def f(x):\n    if x:\n        return  {x: 'é'}\n"
@@ -58,7 +52,7 @@ def format_rows(
         DataError: no training row is left.
         ModelError: the tokenizer does not give back the text that it was given.
     """
-    require_space(output, TOKENIZER_BYTES, "the tokenizer")
+    require_space(output, SAVED_BYTES, "the tokenizer")
     template = bind_template(prompt.template, prompt.system, local_tokenizer(model))
     encode = Encoder(template)
     require_round_trip(encode, model.name)
@@ -116,8 +110,6 @@ def first_sequences(rows: Dataset, encode: Encoder, prompt: PromptParameters, co
 def _split_report(
     rows: Dataset, lengths: "npt.NDArray[np.int64]", blocks: Dataset | None, left_out: LeftOut, prompt: PromptParameters
 ) -> SplitFormat:
-    counts, _ = np.histogram(lengths, bins=BINS, range=(0, prompt.max_length))
-    median, p95 = np.quantile(lengths, [0.5, 0.95]) if len(lengths) else (0, 0)
     tokens = int(lengths.sum())
     return SplitFormat(
         name=left_out.split,
@@ -130,9 +122,7 @@ def _split_report(
         trained_tokens=_trained(blocks) if blocks is not None else 0,
         blocks=len(blocks) if blocks is not None else 0,
         fill=tokens / (len(blocks) * prompt.max_length) if blocks else 0.0,
-        lengths=TokenLengths(
-            median=float(median), p95=float(p95), longest=int(lengths.max(initial=0)), counts=counts.tolist()
-        ),
+        lengths=lengths_of(lengths, np.linspace(0, prompt.max_length, BINS + 1)),
     )
 
 

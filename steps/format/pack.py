@@ -126,9 +126,7 @@ def _blocks(table: pa.Table, ends: "npt.NDArray[np.int32]", **columns: pa.Array)
         name: pa.ListArray.from_arrays(ends, table[name].combine_chunks().flatten()) for name in ("input_ids", "labels")
     }
     every = tokens | columns
-    return pa.table(
-        [every[name] for name in BLOCK_FEATURES if name in every], [n for n in BLOCK_FEATURES if n in every]
-    )
+    return pa.table({name: every[name] for name in BLOCK_FEATURES if name in every})
 
 
 def _lengths(table: pa.Table) -> "npt.NDArray[np.int32]":

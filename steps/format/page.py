@@ -1,6 +1,7 @@
 """The page of prompts and tokens."""
 
-from steps.format.report import FormatReport, ShownSequence, SplitFormat, TokenLengths
+from steps.format.report import FormatReport, ShownSequence, SplitFormat
+from steps.lengths import Lengths
 from steps.page import Page, Piece, Section, Table, Tile, figure, svg
 
 COLUMNS = ("split", "rows", "refused", "too long", "cut", "sequences", "tokens", "trained", "blocks", "fill", "longest")
@@ -74,7 +75,7 @@ def _marked(sample: ShownSequence) -> tuple[str, list[Piece]]:
     return f"row {sample.row_id}: {len(sample.tokens)} tokens, {trained} trained", pieces
 
 
-def _histogram(lengths: TokenLengths, limit: int) -> str:
+def _histogram(lengths: Lengths, limit: int) -> str:
     drawing, axes = figure()
     width = limit / len(lengths.counts)
     axes.bar(

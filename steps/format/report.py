@@ -2,20 +2,15 @@
 
 from pydantic import BaseModel
 
+from steps.lengths import Lengths
 from steps.report import Report
 
 
-class TokenLengths(BaseModel):
-    """Lengths in tokens; ``counts`` are of equal bins from 0 to the length of a block."""
-
-    median: float
-    p95: float
-    longest: int
-    counts: list[int]
-
-
 class SplitFormat(BaseModel):
-    """One split: rows = those with a sequence + refused + too long."""
+    """One split: rows = those with a sequence + refused + too long.
+
+    ``lengths`` are in tokens, their bins equal ones from 0 to the length of a block.
+    """
 
     name: str
     rows: int
@@ -27,7 +22,7 @@ class SplitFormat(BaseModel):
     trained_tokens: int
     blocks: int
     fill: float
-    lengths: TokenLengths
+    lengths: Lengths
 
 
 class ShownToken(BaseModel):

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 PROBES = ("", "a", " a", "\na", "Add 1.", "def f(x):\n    return 'é 🙂'\n")
 """Instructions on which a prompt in two parts is compared with the whole."""
 
-TEXT_COLUMNS = ("row_id", "source", "license", "instruction", "completion", "tests", "preamble")
-
 SEQUENCE_FEATURES = Features(
-    {
-        "row_id": Value("string"),
-        "input_ids": List(Value("int32")),
-        "labels": List(Value("int32")),
-    }
+    {"row_id": Value("string"), "input_ids": List(Value("int32")), "labels": List(Value("int32"))}
 )
 
 LEFT_OUT_FEATURES = Features({name: Value("string") for name in ("row_id", "split", "location", "reason")})
@@ -125,8 +119,7 @@ def examples_of(rows: Dataset, encode: Encoder, max_length: int, left_out: LeftO
     def tables() -> Iterator[pa.Table]:
         for batch in batches_of(rows):
             kept = [
-                {name: one.row[name] for name in TEXT_COLUMNS}
-                | {"prompt": one.prompt, "prompt_ids": one.prompt_ids, "completion_ids": one.completion_ids}
+                one.row | {"prompt": one.prompt, "prompt_ids": one.prompt_ids, "completion_ids": one.completion_ids}
                 for one in encode.encode(batch, left_out)
                 if _fits(one, max_length, left_out)
             ]

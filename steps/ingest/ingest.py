@@ -68,10 +68,7 @@ def ingest_sources(
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         unreadable = UnreadableRows(spool)
-        readings = [
-            Reading(source, lock, source_key(index), unreadable)
-            for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True))
-        ]
+        readings = _readings(data, data_lock, unreadable)
         tables = [table_of(_rows(reading), ROW_FEATURES) for reading in readings]
         _refuse_many_unreadable(sum(map(len, tables)), unreadable, data.max_bad_share)
         mixed = _mixed(tables, readings)
@@ -90,12 +87,16 @@ def first_rows(data: DataParameters, data_lock: DataLock, count: int) -> list[Ro
         DataError: no source has one, or a source is not what was locked.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-        unreadable = UnreadableRows(spool)
-        for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True)):
-            rows = list(islice(_rows(Reading(source, lock, source_key(index), unreadable)), count))
+        for reading in _readings(data, data_lock, UnreadableRows(spool)):
+            rows = list(islice(_rows(reading), count))
             if rows:
                 return rows
     raise DataError(f"{source_key(0)}: no source has a readable row")
+
+
+def _readings(data: DataParameters, data_lock: DataLock, unreadable: UnreadableRows) -> list[Reading]:
+    pairs = zip(data.sources, data_lock.sources, strict=True)
+    return [Reading(source, lock, source_key(index), unreadable) for index, (source, lock) in enumerate(pairs)]
 
 
 def _mixed(tables: list[Dataset], readings: list[Reading]) -> list[Dataset]:
@@ -133,8 +134,7 @@ def _rows(reading: Reading) -> Iterator[Row]:
 
 
 def _record_sets(reading: Reading) -> Iterator[tuple[str, Records]]:
-    source = reading.source
-    lock = reading.lock
+    source, lock = reading.source, reading.lock
     if source.package is not None:
         yield source.package, _harvested(source, lock, reading.key)
     elif source.hub is not None:

@@ -1,6 +1,6 @@
 """What ingestion found, source by source."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from steps.ingest.drift import Drift
 from steps.lengths import Lengths
@@ -12,8 +12,6 @@ class IngestedSource(BaseModel):
 
     ``records`` = ``blank`` + ``unreadable`` + ``left_out_by_weight`` + ``rows``; blank lines count as records.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     kind: str
@@ -44,10 +42,7 @@ class IngestReport(Report):
     def metadata(self) -> dict[str, str | int | float | bool]:
         """Row counts and median lengths."""
         return {
-            "rows": self.rows,
-            "unreadable": self.unreadable,
-            "left_out_by_weight": self.left_out_by_weight,
-            "with_tests": self.with_tests,
+            **self.model_dump(include={"rows", "unreadable", "left_out_by_weight", "with_tests"}),
             "instruction_chars_median": self.instruction_chars.median,
             "completion_chars_median": self.completion_chars.median,
         }

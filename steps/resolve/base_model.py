@@ -4,13 +4,14 @@ import importlib.util
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from steps.errors import ModelError
 from steps.files import DISK_REFUSES, hashes, sha256_of
 from steps.resolve.convert import from_gguf, from_pickles, from_quantized, gguf_tokenizer
+from steps.resolve.data import distribution_of
 from steps.resolve.locks import ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters
 from steps.resolve.stored import require_pinned_code, stored_quantization
@@ -19,21 +20,8 @@ from steps.token import without_token
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.jinja",
-)
-MODEL_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    *TOKENIZER_FILES,
-)
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja")
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", *TOKENIZER_FILES)
 PICKLE_FILES = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 CODE_FILES = ("*.py",)
 
@@ -174,15 +162,11 @@ def hub_errors(hub: str, revision: str) -> Iterator[None]:
 
 
 def _lock_folder(base_model: BaseModelParameters, folder: Path) -> ModelLock:
-    if not folder.is_dir():
-        raise ModelError(
-            f"parameters.base_model.folder: {folder} is not a folder; give a model folder in the Hugging Face layout"
-        )
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"parameters.base_model.folder: {folder} has no config.json; give a folder made by save_pretrained"
-        )
     where = f"parameters.base_model.folder: {folder}"
+    if not folder.is_dir():
+        raise ModelError(f"{where} is not a folder; give a model folder in the Hugging Face layout")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{where} has no config.json; give a folder made by save_pretrained")
     files = _chosen(hashes(folder), base_model, where)
     quantization = stored_quantization(_json(folder / "config.json"), where)
     return ModelLock(name=folder.name, folder=str(folder.resolve()), files=files, quantization=quantization)
@@ -194,11 +178,10 @@ def _lock_package(base_model: BaseModelParameters) -> ModelLock:
     if not (folder / gguf).is_file():
         there = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
         raise ModelError(f"parameters.base_model.gguf: package {package} has no file {gguf}; its GGUF files: {there}")
-    distribution = packages_distributions().get(package, [package])[0]
     return ModelLock(
         name=Path(gguf).stem,
         package=package,
-        commit=version(distribution),
+        commit=version(distribution_of(package) or package),
         files={gguf: sha256_of(folder / gguf)},
     )
 

@@ -4,17 +4,16 @@ import io
 import pickle
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 
 from steps.errors import ModelError
-from steps.files import digest_of, require_space, whole_directory
+from steps.files import digest_of, require_space, weight_bytes, whole_directory
 from steps.resolve.locks import ModelLock, StoredQuantization
+from steps.tokenizer import SAVED_BYTES
 
 EXPANSION = {"nf4": 4, "fp4": 4, "int8": 2}
 """Bytes of 16-bit weights over those of quantised ones, at most: embeddings have 16 bits in both."""
-
-
-TOKENIZER_BYTES = 50_000_000
 
 
 def from_gguf(lock: ModelLock, folder: Path) -> Path:
@@ -23,15 +22,14 @@ def from_gguf(lock: ModelLock, folder: Path) -> Path:
 
     def convert(target: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+        from transformers import AutoModelForCausalLM, GgufConfig
 
         with redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
             model = AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=gguf, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
         model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        _save_tokenizer(folder, gguf, target)
 
     needed = EXPANSION["nf4"] * (folder / gguf).stat().st_size
     return _once(f"{lock.name}-{digest[:16]}", "turning the GGUF file into safetensors", needed, convert)
@@ -40,15 +38,16 @@ def from_gguf(lock: ModelLock, folder: Path) -> Path:
 def gguf_tokenizer(lock: ModelLock, folder: Path) -> Path:
     """The tokenizer of a GGUF file; its weights stay as they are."""
     (gguf, digest) = next(iter(lock.files.items()))
+    name, convert = f"{lock.name}-{digest[:16]}-tokenizer", partial(_save_tokenizer, folder, gguf)
+    return _once(name, "reading the GGUF file's tokenizer", SAVED_BYTES, convert)
 
-    def convert(target: Path) -> None:
-        from transformers import AutoTokenizer
 
-        with redirect_stderr(io.StringIO()):  # as above
-            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
-        tokenizer.save_pretrained(target)
+def _save_tokenizer(folder: Path, gguf: str, target: Path) -> None:
+    from transformers import AutoTokenizer
 
-    return _once(f"{lock.name}-{digest[:16]}-tokenizer", "reading the GGUF file's tokenizer", TOKENIZER_BYTES, convert)
+    with redirect_stderr(io.StringIO()):  # as above
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+    tokenizer.save_pretrained(target)
 
 
 def from_pickles(lock: ModelLock, source: Path) -> Path:
@@ -96,8 +95,7 @@ def from_quantized(lock: ModelLock, quantization: StoredQuantization, source: Pa
         # quantised layers have no way back to the layout of the hub (transformers 5.23: NotImplementedError)
         whole.save_pretrained(target, save_original_format=False)
 
-    stored = sum(path.stat().st_size for path in source.glob("*.safetensors"))
-    needed = EXPANSION[quantization.kind] * stored
+    needed = EXPANSION[quantization.kind] * weight_bytes(source)
     return _once(f"{_name(lock)}-dequantised", f"dequantising {quantization.kind}", needed, convert)
 
 

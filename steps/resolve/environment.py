@@ -7,9 +7,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from steps.fingerprint import ROOT
 from steps.resolve.locks import Environment
-
-SOURCES = Path(__file__).resolve().parents[2]
 
 LIBRARIES = (
     "torch",
@@ -50,14 +49,14 @@ def _code() -> tuple[str, bool]:
     if commit:
         return commit, bool(_git("status", "--porcelain", "--untracked-files=no"))
     try:
-        commit, _, changed = (SOURCES / ".commit").read_text(encoding="utf-8").strip().partition("-")
+        commit, _, changed = (ROOT / ".commit").read_text(encoding="utf-8").strip().partition("-")
     except FileNotFoundError:
         return "", False
     return commit, bool(changed)
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(SOURCES), *arguments]
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - fixed arguments
     except (OSError, subprocess.CalledProcessError):

@@ -28,7 +28,7 @@ def lock_evaluation_sets(names: Iterable[str], key: str = KEY) -> DataLock:
     return DataLock(sources=[_lock(name, key) for name in names])
 
 
-def evaluation_file(name: str, key: str = KEY) -> Path:
+def evaluation_file(name: str, key: str) -> Path:
     """Where the file of an evaluation set lies; arguments as in :func:`lock_evaluation_sets`.
 
     Raises:

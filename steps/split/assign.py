@@ -3,31 +3,23 @@
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from steps.split.ngrams import Positions
 from steps.split.params import SplitParameters
 
-Side = Literal["train", "validation", "test"]
-SIDES: tuple[Side, ...] = ("train", "validation", "test")
+SIDES = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """Places in [0, 1) at which a side ends: test lies below the first, validation below the second."""
-
-    test: float
-    validation: float
-
-    def side_of(self, place: float) -> Side:
-        """The side of a group by its :func:`unit_hash`."""
-        if place < self.test:
-            return "test"
-        return "validation" if place < self.validation else "train"
+def sides_at(places: npt.NDArray[np.float64], bounds: tuple[float, float]) -> Positions:
+    """The number in ``SIDES`` of each group's side by its :func:`unit_hash`: test lies below the first bound."""
+    return 2 - np.searchsorted(bounds, places, side="right")
 
 
-def bounds_of(splits: SplitParameters, rows_at: Iterable[tuple[float, int]]) -> Bounds:
-    """Where the sides end.
+def bounds_of(splits: SplitParameters, rows_at: Iterable[tuple[float, int]]) -> tuple[float, float]:
+    """Where in [0, 1) test ends and validation begins, and where validation ends and train begins.
 
     Args:
         splits: shares, which are the widths of the bands, or counts, for which bands are as wide as it takes.
@@ -39,8 +31,8 @@ def bounds_of(splits: SplitParameters, rows_at: Iterable[tuple[float, int]]) -> 
     if test >= 1:
         test = _end_of(rows_at, 0.0, test)
     if splits.validation >= 1:
-        return Bounds(test, _end_of(rows_at, test, splits.validation))
-    return Bounds(test, test + splits.validation)
+        return test, _end_of(rows_at, test, splits.validation)
+    return test, test + splits.validation
 
 
 def unit_hash(seed: int, text: str) -> float:

@@ -16,10 +16,8 @@ import pyarrow as pa
 from datasets import Dataset
 
 from steps.rows import batches_of
-from steps.split.duplicates import Positions
-from steps.split.ngrams import WORD_PATTERN, Hashes, ngrams_of, words_of
+from steps.split.ngrams import FIELDS, WORD_PATTERN, Hashes, Positions, ngrams_of, words_of
 
-FIELDS = ("instruction", "completion")
 SHORTEST = 8
 """Words; GPT-3's smallest n. Shorter questions, such as "Sort a list", are common property."""
 COMMON = 10

@@ -3,12 +3,10 @@
 import hashlib
 
 import numpy as np
-import numpy.typing as npt
 from datasets import Dataset
 
 from steps.rows import batches_of
-
-Positions = npt.NDArray[np.int64]
+from steps.split.ngrams import FIELDS, Positions
 
 DIGEST_BYTES = 16
 """Enough that two different rows among 10^9 agree with a probability below 10^-20."""
@@ -20,8 +18,8 @@ def repeats_of(rows: Dataset) -> Positions:
     A row that repeats none stands at its own position. Instruction and completion both count.
     """
     digests = bytearray()
-    for batch in batches_of(rows.select_columns(["instruction", "completion"])):
-        for pair in zip(*(batch[name].to_pylist() for name in ("instruction", "completion")), strict=True):
+    for batch in batches_of(rows.select_columns(list(FIELDS))):
+        for pair in zip(*(batch[field].to_pylist() for field in FIELDS), strict=True):
             text = "\0".join(" ".join(part.lower().split()) for part in pair)
             digests += hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
     kinds = np.frombuffer(bytes(digests), np.dtype((np.void, DIGEST_BYTES)))

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from steps.rows import BATCH_ROWS, QUARANTINE_FEATURES
-from steps.split.contamination import FIELDS, Found, shared_text
-from steps.split.duplicates import Positions
+from steps.split.contamination import Found, shared_text
 from steps.split.near_duplicates import NearDuplicates
+from steps.split.ngrams import FIELDS, Positions
 from steps.split.report import ComparedSet, Contaminated, Duplicate, Example, NearDuplicate
 
 COPIED = [name for name in QUARANTINE_FEATURES if name != "reasons"]
@@ -55,37 +55,33 @@ class Findings:
 
     def duplicates(self, count: int) -> list[Duplicate]:
         """The first ``count``."""
-        some = self.repeated[:count]
-        pairs = zip(self._rows(some), self._rows(self.repeats[some]), strict=True)
+        pairs = self._repeats(self.repeated[:count])
         return [Duplicate(location=row["location"], same_as=first["location"]) for row, first in pairs]
 
     def near_duplicates(self, count: int) -> list[NearDuplicate]:
         """The first ``count``."""
-        pairs = zip(self._rows(self.near.removed[:count]), self._rows(self.near.kept[:count]), strict=True)
         return [
             NearDuplicate(
                 row_id=row["row_id"],
                 location=row["location"],
                 kept_row_id=kept["row_id"],
                 kept_location=kept["location"],
-                similarity=float(similarity),
+                similarity=similarity,
             )
-            for (row, kept), similarity in zip(pairs, self.near.similarity, strict=False)
+            for row, kept, similarity in self._near(np.arange(len(self.near.removed))[:count])
         ]
 
     def near_duplicate_examples(self, count: int) -> list[Example]:
         """The texts of the ``count`` pairs that are least alike: the ones to look at."""
-        places = np.argsort(self.near.similarity, kind="stable")[:count]
-        pairs = zip(self._rows(self.near.removed[places]), self._rows(self.near.kept[places]), strict=True)
         return [
             Example(
                 location=row["location"],
                 text=_shown(row),
                 kept_location=kept["location"],
                 kept_text=_shown(kept),
-                similarity=float(similarity),
+                similarity=similarity,
             )
-            for (row, kept), similarity in zip(pairs, self.near.similarity[places], strict=True)
+            for row, kept, similarity in self._near(np.argsort(self.near.similarity, kind="stable")[:count])
         ]
 
     def compared_sets(self) -> list[ComparedSet]:
@@ -109,16 +105,24 @@ class Findings:
     def removed(self) -> Iterator[Mapping[str, object]]:
         """Every removed row with its reason: the copies, then the near-duplicates, then the contaminated ones."""
         for some in _chunks(self.repeated):
-            for row, first in zip(self._rows(some), self._rows(self.repeats[some]), strict=True):
+            for row, first in self._repeats(some):
                 yield _with_reason(row, f"says the same as {_named(first)}")
         for places in _chunks(np.arange(len(self.near.removed))):
-            similarities = self.near.similarity[places]
-            pairs = zip(self._rows(self.near.removed[places]), self._rows(self.near.kept[places]), strict=True)
-            for (row, kept), similarity in zip(pairs, similarities, strict=True):
+            for row, kept, similarity in self._near(places):
                 yield _with_reason(row, f"near-duplicate of {_named(kept)}, similarity {similarity:.3f}")
         for places in _chunks(np.flatnonzero(self.above)) if self.removing else ():
             for row, one in zip(self._rows(self.found.rows[places]), self._contaminated(places), strict=True):
                 yield _with_reason(row, f"holds {one.share:.0%} of the {one.part} of {one.item} ({one.evaluation_set})")
+
+    def _repeats(self, positions: Positions) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Each repeated row, and the first that says the same."""
+        return zip(self._rows(positions), self._rows(self.repeats[positions]), strict=True)
+
+    def _near(self, places: Positions) -> Iterator[tuple[dict[str, Any], dict[str, Any], float]]:
+        """Each removed near-duplicate, the row that is kept, and their similarity."""
+        near = self.near
+        rows, kept = self._rows(near.removed[places]), self._rows(near.kept[places])
+        return zip(rows, kept, near.similarity[places].tolist(), strict=True)
 
     def _contaminated(self, places: Positions) -> Iterator[Contaminated]:
         parts = self.found.parts[places]

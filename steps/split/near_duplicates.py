@@ -19,10 +19,8 @@ import pyarrow as pa
 from datasets import Dataset
 
 from steps.rows import batches_of
-from steps.split.duplicates import Positions
-from steps.split.ngrams import Hashes, Ngrams, mixed, ngrams_of, words_of
+from steps.split.ngrams import FIELDS, Hashes, Ngrams, Positions, mixed, ngrams_of, words_of
 
-FIELDS = ("instruction", "completion")
 SHINGLE_WORDS = 2
 PERMUTATIONS = 64
 MISSED = 0.01

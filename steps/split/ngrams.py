@@ -14,7 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Hashes = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
+
+FIELDS = ("instruction", "completion")
+"""The texts by which rows are compared."""
 
 BYTE_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 WORD_BASE = 0xD1342543DE82EF95
@@ -31,31 +34,19 @@ LOWER[65:91] += 32
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words of a batch of texts, in order."""
-
-    hashes: Hashes
-    offsets: Places
-    """Text ``i`` has the words from ``offsets[i]`` to ``offsets[i + 1]``."""
-    starts: Places
-    """Byte at which each word starts, counted from the start of its text."""
-    ends: Places
-
-
-@dataclass(frozen=True)
 class Ngrams:
-    """Hashes of all runs of ``n`` neighbouring words of a batch of texts, in order, repeated ones too."""
+    """Hashes of all words, or runs of ``n`` neighbouring words, of a batch of texts, in order, repeated ones too."""
 
     hashes: Hashes
-    offsets: Places
+    offsets: Positions
     """Text ``i`` has those from ``offsets[i]`` to ``offsets[i + 1]``."""
 
-    def owners(self) -> Places:
+    def owners(self) -> Positions:
         """The text of each hash."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
-def words_of(texts: pa.ChunkedArray, signs: bool) -> Words:
+def words_of(texts: pa.ChunkedArray, signs: bool) -> Ngrams:
     """Words (letters, digits, underscores, anything beyond ASCII) in lower case; with ``signs`` also each other sign.
 
     Spaces and control characters separate. Letters beyond ASCII keep their case.
@@ -71,13 +62,11 @@ def words_of(texts: pa.ChunkedArray, signs: bool) -> Words:
     first[1:] &= ~joined
     last[:-1] &= ~joined
     starts, ends = np.flatnonzero(first), np.flatnonzero(last) + 1
-    offsets = np.searchsorted(starts, bounds)
-    origins = np.repeat(bounds[:-1], np.diff(offsets))
     hashes = _runs(LOWER[data].astype(np.uint64) + np.uint64(1), starts, ends, BYTE_BASE)
-    return Words(hashes, offsets, starts - origins, ends - origins)
+    return Ngrams(hashes, np.searchsorted(starts, bounds))
 
 
-def ngrams_of(words: Words, n: int, shortest: int = 1) -> Ngrams:
+def ngrams_of(words: Ngrams, n: int, shortest: int = 1) -> Ngrams:
     """Hashes of ``n`` neighbouring words; a text of fewer, but ``shortest`` or more, has one hash of all its words."""
     counts = np.diff(words.offsets)
     short = (counts >= shortest) & (counts < n)
@@ -96,7 +85,7 @@ def mixed(hashes: Hashes) -> Hashes:
     return mixed
 
 
-def _bytes_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], Places]:
+def _bytes_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], Positions]:
     """All texts as one run of bytes, and where each starts and ends in it."""
     array = texts.cast(pa.large_string()).combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # what combine_chunks gives where there is no chunk
@@ -108,7 +97,7 @@ def _bytes_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], Places]:
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
 
 
-def _runs(values: Hashes, starts: Places, ends: Places, base: int) -> Hashes:
+def _runs(values: Hashes, starts: Positions, ends: Positions, base: int) -> Hashes:
     """The mixed polynomial hash of ``values`` from each start to its end."""
     sums = np.zeros(len(values) + 1, np.uint64)
     np.cumsum(values * _powers(base, len(values)), out=sums[1:])

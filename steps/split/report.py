@@ -1,6 +1,6 @@
 """How the rows were divided, and which were removed."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from steps.lengths import Lengths
 from steps.report import Report
@@ -8,8 +8,6 @@ from steps.report import Report
 
 class SplitSide(BaseModel):
     """One side: the share of the groups (below 1) or count of rows that was asked for, and what it got."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     asked: float | None
@@ -25,16 +23,12 @@ class SplitSide(BaseModel):
 class Duplicate(BaseModel):
     """A removed row and the row that it repeats."""
 
-    model_config = ConfigDict(extra="forbid")
-
     location: str
     same_as: str
 
 
 class NearDuplicate(BaseModel):
     """A removed row and the row that stands for both."""
-
-    model_config = ConfigDict(extra="forbid")
 
     row_id: str
     location: str
@@ -46,8 +40,6 @@ class NearDuplicate(BaseModel):
 class Example(BaseModel):
     """The texts of a near-duplicate and of the row that was kept."""
 
-    model_config = ConfigDict(extra="forbid")
-
     location: str
     text: str
     kept_location: str
@@ -58,8 +50,6 @@ class Example(BaseModel):
 class ComparedSet(BaseModel):
     """An evaluation set: its items, training rows that share an n-gram with it, and those that hold too much of it."""
 
-    model_config = ConfigDict(extra="forbid")
-
     name: str
     items: int
     sharing: int
@@ -68,8 +58,6 @@ class ComparedSet(BaseModel):
 
 class Contaminated(BaseModel):
     """A training row and the question or answer of the evaluation item of which it holds most."""
-
-    model_config = ConfigDict(extra="forbid")
 
     row_id: str
     location: str
@@ -106,12 +94,5 @@ class SplitReport(Report):
 
     def metadata(self) -> dict[str, str | int | float | bool]:
         """Row counts."""
-        counts: dict[str, str | int | float | bool] = {
-            "rows": self.rows,
-            "duplicates": self.duplicates,
-            "near_duplicates": self.near_duplicates,
-            "unused": self.unused,
-            "contaminated": self.contaminated,
-            "contaminated_removed": self.contaminated_removed,
-        }
-        return counts | {f"{side.name}_rows": side.rows for side in self.sides}
+        named = {"rows", "duplicates", "near_duplicates", "unused", "contaminated", "contaminated_removed"}
+        return self.model_dump(include=named) | {f"{side.name}_rows": side.rows for side in self.sides}

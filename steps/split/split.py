@@ -13,12 +13,13 @@ from steps.errors import DataError
 from steps.lengths import lengths_of_column
 from steps.resolve.locks import DataLock
 from steps.rows import QUARANTINE_FEATURES, table_of
-from steps.split.assign import SIDES, bounds_of, unit_hash
+from steps.split.assign import SIDES, bounds_of, sides_at, unit_hash
 from steps.split.contamination import Contamination, Found
-from steps.split.duplicates import Positions, repeats_of
+from steps.split.duplicates import repeats_of
 from steps.split.evaluation_sets import ITEM_FEATURES, read_evaluation_set
 from steps.split.findings import EvaluationItems, Findings
 from steps.split.near_duplicates import NearDuplicates, near_duplicates_of
+from steps.split.ngrams import Positions
 from steps.split.params import SplitParameters
 from steps.split.report import SplitReport, SplitSide
 
@@ -117,8 +118,8 @@ def _places(texts: pa.ChunkedArray, seed: int) -> npt.NDArray[np.float64]:
 def _sides(rows: Dataset, used: Positions, splits: SplitParameters) -> dict[str, Positions]:
     places = _places(_column(rows, "group").take(used), splits.seed)
     bounds = bounds_of(splits, zip(*(part.tolist() for part in np.unique(places, return_counts=True)), strict=True))
-    numbers = np.searchsorted([bounds.test, bounds.validation], places, side="right")
-    return {side: used[numbers == number] for number, side in enumerate(("test", "validation", "train"))}
+    numbers = sides_at(places, bounds)
+    return {side: used[numbers == number] for number, side in enumerate(SIDES)}
 
 
 def _evaluation_items(rows: Dataset, test: Positions, lock: DataLock) -> EvaluationItems:

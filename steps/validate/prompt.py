@@ -1,11 +1,9 @@
 """What the rules must know of the run's prompt and tokenizer."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steps.chat_template import bind_template
-from steps.template import PromptTemplate
+from steps.chat_template import Template
 from steps.tokenizer import encoder, special_tokens
 
 if TYPE_CHECKING:
@@ -16,17 +14,8 @@ TOKENIZED_TOGETHER = 1000
 
 
 @dataclass(frozen=True)
-class PromptText:
-    """The prompt's template, the system text in place of its own, and the tokens of a block."""
-
-    template: PromptTemplate
-    system: str | None
-    max_length: int
-
-
-@dataclass(frozen=True)
 class Prompt:
-    """The prompt bound to a tokenizer."""
+    """What the rules look for and how they count; ``max_length`` is in tokens."""
 
     tokenizer: "Tokenizer"
     special_tokens: tuple[str, ...]
@@ -44,13 +33,8 @@ class Prompt:
         return counts
 
 
-def bind_prompt(text: PromptText, tokenizer_folder: Path) -> Prompt:
-    """Read the tokenizer of a model folder and give it the template.
-
-    Raises:
-        ModelError: the tokenizer cannot be used, or its own chat template cannot.
-    """
-    template = bind_template(text.template, text.system, tokenizer_folder)
+def prompt_of(template: Template, max_length: int) -> Prompt:
+    """What a template that is bound to the run's tokenizer says, and the tokens of a block."""
     tokenizer = encoder(template.tokenizer)
     frame = template.prompts([""])[0] + template.answer("")
     return Prompt(
@@ -58,5 +42,5 @@ def bind_prompt(text: PromptText, tokenizer_folder: Path) -> Prompt:
         special_tokens=special_tokens(template.tokenizer),
         markers=template.markers,
         frame_tokens=len(tokenizer.encode(frame, add_special_tokens=False)) + 1,
-        max_length=text.max_length,
+        max_length=max_length,
     )

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from steps.report import Report
 from steps.validate.params import Action
@@ -10,8 +10,6 @@ from steps.validate.params import Action
 
 class RuleResult(BaseModel):
     """One rule, what it does, and how many rows broke it; ``limit`` is the share at which the run stops."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     demand: str
@@ -23,8 +21,6 @@ class RuleResult(BaseModel):
 class WholeResult(BaseModel):
     """A rule about all kept rows together: whether they meet it, and what was observed."""
 
-    model_config = ConfigDict(extra="forbid")
-
     name: str
     demand: str
     action: Action
@@ -35,8 +31,6 @@ class WholeResult(BaseModel):
 class TokenLengths(BaseModel):
     """Lengths of one part of all rows in tokens, and how many exceed ``max_length``."""
 
-    model_config = ConfigDict(extra="forbid")
-
     name: str
     median: float
     p95: float
@@ -46,8 +40,6 @@ class TokenLengths(BaseModel):
 
 class RowExample(BaseModel):
     """A row that broke a rule, its texts cut for display."""
-
-    model_config = ConfigDict(extra="forbid")
 
     outcome: Literal["quarantined", "kept"]
     location: str
@@ -80,11 +72,5 @@ class ValidationReport(Report):
 
     def metadata(self) -> dict[str, str | int | float | bool]:
         """Row counts, and how many rows broke each rule."""
-        counts: dict[str, str | int | float | bool] = {
-            "rows": self.rows,
-            "kept": self.kept,
-            "quarantined": self.quarantined,
-            "warned": self.warned,
-            "with_tests": self.with_tests,
-        }
+        counts = self.model_dump(include={"rows", "kept", "quarantined", "warned", "with_tests"})
         return counts | {f"broken_{rule.name}": rule.broken for rule in self.rules}

@@ -40,10 +40,11 @@ def validate(
     Annotated[ValidationReport, "validation_report"],
 ]:
     """Check every row against the rules; quarantine those that break one, with all reasons."""
+    from steps.chat_template import bind_template
     from steps.resolve.base_model import local_tokenizer
-    from steps.validate.prompt import PromptText
+    from steps.validate.prompt import prompt_of
     from steps.validate.validate import validate_rows
 
-    text = PromptText(prompt.template, prompt.system, prompt.max_length)
-    rows, quarantine, report = validate_rows(raw_rows, validation, text, local_tokenizer(tokenizer_lock.model))
+    template = bind_template(prompt.template, prompt.system, local_tokenizer(tokenizer_lock.model))
+    rows, quarantine, report = validate_rows(raw_rows, validation, prompt_of(template, prompt.max_length))
     return rows, quarantine, report  # ZenML sees several outputs only in a literal tuple

@@ -37,8 +37,8 @@ def row_rules(validation: ValidationParameters, prompt: Prompt) -> list[JudgedRu
     """The rules that look at one row alone and are not off, the user's last."""
     tokens = dict.fromkeys((*prompt.special_tokens, *validation.no_special_token.also))
     rules = [
-        _characters("instruction_length", "instruction", validation.instruction_length),
-        _characters("completion_length", "completion", validation.completion_length),
+        _characters("instruction", validation.instruction_length),
+        _characters("completion", validation.completion_length),
         _tokens("instruction_tokens", "the instruction", validation.instruction_tokens, prompt),
         _tokens("completion_tokens", "the completion", validation.completion_tokens, prompt),
         _tokens("example_tokens", "prompt and completion together", validation.example_tokens, prompt),
@@ -85,27 +85,22 @@ def _rule(name: str, demand: str, rule: Rule, expectation: "Expectation", detail
 
 
 def _between(column: str, low: int, high: int) -> "Expectation":
-    from great_expectations.expectations.core.expect_column_values_to_be_between import (
-        ExpectColumnValuesToBeBetween,
-    )
+    from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
 
     return ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high)
 
 
 def _in_set(column: str, values: list[str]) -> "Expectation":
-    from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
-        ExpectColumnValuesToBeInSet,
-    )
+    from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
 
     return ExpectColumnValuesToBeInSet(column=column, value_set=values)
 
 
-def _characters(name: str, text: str, limits: CharacterLimits) -> JudgedRule:
+def _characters(text: str, limits: CharacterLimits) -> JudgedRule:
     demand = f"the {text} has {limits.min} to {limits.max} characters without outer spaces"
     column = f"{text}_chars"
-    return _rule(
-        name, demand, limits, _between(column, limits.min, limits.max), lambda row: f"{row[column]} characters"
-    )
+    expectation = _between(column, limits.min, limits.max)
+    return _rule(f"{text}_length", demand, limits, expectation, lambda row: f"{row[column]} characters")
 
 
 def _tokens(name: str, what: str, limit: TokenLimit, prompt: Prompt) -> JudgedRule:

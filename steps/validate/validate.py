@@ -1,7 +1,6 @@
 """Checks every row against the rules and keeps the good ones."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ from steps.rows import dataset_of
 from steps.validate.expectations import batch_of, quiet, whole_outcome
 from steps.validate.judge import Findings, findings_for, reasons_in_batches
 from steps.validate.params import ValidationParameters
-from steps.validate.prompt import Prompt, PromptText, bind_prompt
+from steps.validate.prompt import Prompt
 from steps.validate.quarantine import REASONS, separate
 from steps.validate.report import RuleResult, TokenLengths, ValidationReport, WholeResult
 
@@ -24,15 +23,14 @@ BINS = 32
 
 
 def validate_rows(
-    rows: Dataset, validation: ValidationParameters, text: PromptText, tokenizer_folder: Path
+    rows: Dataset, validation: ValidationParameters, prompt: Prompt
 ) -> tuple[Dataset, Dataset, ValidationReport]:
     """Divide the rows into those that are kept and those that break a rule that sets aside.
 
     Args:
         rows: the columns of ``steps.rows.ROW_FEATURES``.
         validation: the rules and their actions.
-        text: the prompt that the run trains, for its markers and length.
-        tokenizer_folder: model folder in the Hugging Face layout, for its tokenizer.
+        prompt: the prompt that the run trains.
 
     Returns:
         Kept rows, quarantined rows with all their reasons (``QUARANTINE_FEATURES``), and the report; kept and
@@ -41,9 +39,7 @@ def validate_rows(
     Raises:
         DataError: no row is kept, a rule with action ``error`` is broken beyond its share, or more rows than
             ``max_quarantine_share`` are quarantined.
-        ModelError: the tokenizer cannot be read.
     """
-    prompt = bind_prompt(text, tokenizer_folder)
     with quiet():
         findings = findings_for(validation, prompt)
         reasons = dataset_of(reasons_in_batches(rows, validation, prompt, findings), REASONS)

@@ -36,6 +36,7 @@ def write_rows(path: Path, count: int) -> None:
 
 def ours(path: Path) -> dict[str, int]:
     """The plain functions of the three rooms."""
+    from steps.chat_template import bind_template
     from steps.format.params import PromptParameters
     from steps.ingest.ingest import ingest_sources
     from steps.resolve.data import lock_data
@@ -44,14 +45,14 @@ def ours(path: Path) -> dict[str, int]:
     from steps.split.params import SplitParameters
     from steps.split.split import split_rows
     from steps.validate.params import ValidationParameters
-    from steps.validate.prompt import PromptText
+    from steps.validate.prompt import prompt_of
     from steps.validate.validate import validate_rows
 
     data = DataParameters(sources=(Source(files=str(path)),))
     rows, _, _ = ingest_sources(data, lock_data(data))
     prompt = PromptParameters()
-    text = PromptText(prompt.template, prompt.system, prompt.max_length)
-    kept, _, _ = validate_rows(rows, ValidationParameters(), text, path.parent)
+    template = bind_template(prompt.template, prompt.system, path.parent)
+    kept, _, _ = validate_rows(rows, ValidationParameters(), prompt_of(template, prompt.max_length))
     splits, _, _ = split_rows(kept, SplitParameters(validation=TEST_SHARE, test=TEST_SHARE), DataLock(sources=[]))
     return {name: len(split) for name, split in splits.items()}
 

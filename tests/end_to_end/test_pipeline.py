@@ -257,7 +257,7 @@ def test_a_changed_byte_in_a_stored_model_is_found(first_run: PipelineRunRespons
     original = config.read_bytes()
     try:
         config.write_bytes(original + b" ")
-        with pytest.raises(ModelError, match=r"generation_config\.json: the stored file is changed"):
+        with pytest.raises(ModelError, match=r"changed: generation_config\.json; restore the stored files"):
             artifact.load()
     finally:
         config.write_bytes(original)

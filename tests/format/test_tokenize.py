@@ -14,9 +14,9 @@ from steps.format.tokenize import Encoder, LeftOut, sequences_of
 from steps.resolve.base_model import lock_model
 from steps.resolve.locks import ModelLock
 from steps.resolve.params import BaseModelParameters
-from steps.rows import ROW_FEATURES
 from steps.tokenizer import IGNORED, load_tokenizer
 from steps.train.params import TrainingParameters
+from tests.rows import rows_of
 from tests.tiny import row, write_model
 
 PROMPT = PromptParameters(system="Code only.", max_length=128)
@@ -30,11 +30,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelLock:
 
 def rows(*numbers: int, **changes: str) -> Dataset:
     """Rows by number, all with the given fields changed."""
-    plain = {"source": "here", "location": "", "group": "", "license": "MIT", "tests": [], "preamble": ""}
-    return Dataset.from_list(
-        [{**plain, "row_id": str(number), **row(number), **changes} for number in numbers],
-        features=ROW_FEATURES,
-    )
+    texts = [(row(number)["instruction"], row(number)["completion"]) for number in numbers]
+    return rows_of(*texts, row_id=list(map(str, numbers)), **changes)
 
 
 def splits(train: Dataset) -> DatasetDict:
@@ -171,7 +168,7 @@ def test_no_row_that_fits_is_an_error_that_names_the_key(model: ModelLock, tmp_p
 def test_examples_start_generation_where_training_saw_the_completion(model: ModelLock, tmp_path: Path) -> None:
     _, examples, _, report = format_rows(splits(rows(1, 2)), model, PROMPT, tmp_path)
     example, tokenizer = examples["test"][0], load_tokenizer(tmp_path)
-    assert (example["row_id"], example["source"], example["license"]) == ("101", "here", "MIT")
+    assert (example["row_id"], example["source"], example["license"]) == ("101", "file", "MIT")
     assert set(examples) == {"validation", "test"}
     assert example["completion_ids"][-1] == tokenizer.eos_token_id
     chat = [{"role": "user", "content": example["instruction"]}]

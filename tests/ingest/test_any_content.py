@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 
 from steps.errors import DataError
 from steps.ingest.columns import FORBIDDEN, FORBIDDEN_IN_TESTS
-from steps.ingest.ingest import ingest_sources
 from steps.ingest.report import IngestReport
-from steps.resolve.data import lock_data
-from steps.resolve.params import DataParameters
+from tests.ingest.ingested import GOOD, ingested
 
-GOOD = {"instruction": "Add", "output": "a + b"}
 TEXT = st.text(st.characters(exclude_categories=()), max_size=8)  # halves of surrogate pairs too
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -36,9 +33,8 @@ def _ingest(name: str, content: bytes) -> tuple[Dataset, Dataset, IngestReport] 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
-        data = DataParameters.model_validate({"sources": [{"files": str(path)}], "max_bad_share": 1})
         try:
-            return ingest_sources(data, lock_data(data))
+            return ingested({"files": str(path)}, max_bad_share=1)
         except DataError as error:
             assert str(error).isprintable()  # noqa: PT017 - an error is one of the two right results
             return None

@@ -51,11 +51,7 @@ def test_many_unreadable_rows_are_named_in_part(tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "p", "code": "\xff"}\n', r"a\.jsonl:1: not UTF-8 \(byte 0xff\)"),
         ("a.jsonl", b"[" * 100_000 + b"\n", r"a\.jsonl:1: not readable JSON"),
         ("a.json", b'{"prompt": "p"}', r"a\.json: holds a dict, not a list"),
-        (
-            "a.json",
-            b'{"prompt": "p"}\n{"prompt": "p"}',
-            r"a\.json:2: not valid JSON: Extra data; .* named \.jsonl",
-        ),
+        ("a.json", b'{"prompt": "p"}\n{"prompt": "p"}', r"a\.json:2: not valid JSON: Extra data; .* named \.jsonl"),
         ("a.json", b'[{"prompt": "p",}]', r"a\.json:1: not valid JSON: .*; mend or remove the file"),
         ("a.json", b"\xff", r"a\.json: not UTF-8"),
         ("a.json", b"[]", r"sources\[0\]: '.*a\.json' has no rows"),
@@ -64,11 +60,9 @@ def test_many_unreadable_rows_are_named_in_part(tmp_path: Path) -> None:
         ("a.csv", b"prompt,code\np\n", r"a\.csv:2: 1 cells under a header of 2"),
         ("a.csv", b"prompt,code\np,c,x\n", r"a\.csv:2: 3 cells under a header of 2"),
         ("a.csv", b'prompt,code\np,"open\nq,r\n', r"a\.csv:2: not valid CSV: unexpected end of data"),
-        ("a.csv", b"prompt,code\np,\xff\n", r"a\.csv:2: not UTF-8 \(byte 0xff\)"),
         ("a.csv", b"prompt,code\n,c\n", r"a\.csv:2: no instruction"),
         ("a.parquet", b"not parquet at all", r"a\.parquet: not readable as Parquet"),
         ("a.parquet", b"", r"a\.parquet: not readable as Parquet"),
-        ("a.csv", b'prompt,code\n"p"x,c\n', r"a\.csv:2: not valid CSV: ',' expected after '\"'"),
         ("a.csv", b'"prompt"x,code\n', r"a\.csv:1: not valid CSV: .* in the header; mend the file"),
         ("a.tsv", b"prompt\tcode\np,c\n", r"a\.tsv:2: 1 cells under a header of 2"),
         ("a.json", b"[" * 100_000, r"a\.json: not readable JSON"),
@@ -82,11 +76,7 @@ def test_many_unreadable_rows_are_named_in_part(tmp_path: Path) -> None:
         ("a.parquet.gz", gzip.compress(b"", mtime=0), r"a\.parquet\.gz: not one of .*convert it"),
         ("a.gz", gzip.compress(b"", mtime=0), r"a\.gz: not one of"),
         ("a.txt", b"text", r"a\.txt: not one of \.jsonl, \.json, \.csv, \.tsv, \.parquet"),
-        (
-            "a.jsonl",
-            b'{"question": "q", "reply": "r"}\n',
-            r"no column for the completion .* it has: question, reply",
-        ),
+        ("a.jsonl", b'{"question": "q", "reply": "r"}\n', r"no column for the completion .* it has: question, reply"),
     ],
 )
 def test_bad_files_are_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -53,11 +53,7 @@ def test_anything_else_says_what_it_is(messages: object, reason: str) -> None:
     [
         (["messages"], {}, {"messages": "messages"}),
         (["messages", "prompt"], {}, {"messages": "messages"}),
-        (
-            ["messages", "prompt", "completion"],
-            {},
-            {"instruction": "prompt", "completion": "completion"},
-        ),
+        (["messages", "prompt", "completion"], {}, {"instruction": "prompt", "completion": "completion"}),
         (["messages", "prompt", "completion"], {"messages": "messages"}, {"messages": "messages"}),
         (["chat"], {"messages": "chat"}, {"messages": "chat"}),
     ],

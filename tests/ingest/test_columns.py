@@ -14,10 +14,6 @@ def _map(record: Mapping[str, object], columns: Columns = Columns()) -> RowTexts
     return map_row(record, choose_columns(columns, list(record), "rows.jsonl", "parameters.data.sources[0]"))
 
 
-def test_known_names_cover_the_parameters() -> None:
-    assert set(KNOWN_NAMES) == set(Columns.model_fields)
-
-
 @pytest.mark.parametrize("instruction", KNOWN_NAMES["instruction"])
 @pytest.mark.parametrize("completion", KNOWN_NAMES["completion"])
 def test_known_names_are_found(instruction: str, completion: str) -> None:
@@ -51,8 +47,7 @@ def test_configured_names_win() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tests", "expected"),
-    [(None, ()), ("", ()), ("assert 1", ("assert 1",)), (["a", "b"], ("a", "b")), ([], ())],
+    ("tests", "expected"), [(None, ()), ("", ()), ("assert 1", ("assert 1",)), (["a", "b"], ("a", "b")), ([], ())]
 )
 def test_tests_are_a_text_or_a_list(tests: object, expected: tuple[str, ...]) -> None:
     assert _map({"prompt": "p", "code": "c", "test_list": tests}).tests == expected
@@ -68,10 +63,7 @@ def test_a_named_column_that_is_missing_lists_what_is_there(ours: str) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (
-            {"a": "", "code": ""},
-            r"no column for the instruction \(tried instruction, .*\); it has: a, code; name one",
-        ),
+        ({"a": "", "code": ""}, r"no column for the instruction \(tried instruction, .*\); it has: a, code; name one"),
         (
             {"prompt": "", "b": ""},
             r"no column for the completion .*parameters\.data\.sources\[0\]\.columns\.completion",

@@ -9,10 +9,9 @@ import pytest
 from steps.errors import DataError
 from steps.ingest.ingest import ingest_sources
 from steps.resolve.data import lock_data
-from steps.resolve.locks import DataLock, LockedSource
-from steps.resolve.params import DataParameters, Source
+from steps.resolve.params import DataParameters
 from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, row_id_of
-from tests.ingest.ingested import GOOD, ingested, jsonl
+from tests.ingest.ingested import GOOD, from_hub, ingested, jsonl
 
 
 def test_files_and_packages_give_rows_of_one_shape(tmp_path: Path) -> None:
@@ -45,19 +44,16 @@ def test_a_row_id_is_its_texts_alone() -> None:
 
 
 def test_a_hub_data_set_is_read_by_split(tmp_path: Path) -> None:
-    """A folder takes the place of the hub: the same loader, without a network."""
     pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / "train.parquet")
-    data = DataParameters.model_validate({"sources": [{"hub": str(tmp_path)}]})
-    rows, _, report = ingest_sources(data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)]))
+    rows, _, report = from_hub(tmp_path)
     assert rows["location"][0] == f"{tmp_path}:train[0]"
     assert report.sources[0].state == "c" * 40
 
 
 def test_a_hub_split_that_does_not_exist_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([GOOD]), tmp_path / "train.parquet")
-    data = DataParameters.model_validate({"sources": [{"hub": str(tmp_path), "split": "nope"}]})
     with pytest.raises(DataError, match=r"sources\[0\]\.hub: .* split 'nope' cannot be loaded .*train") as caught:
-        ingest_sources(data, DataLock(sources=[LockedSource(name=str(tmp_path), commit="c" * 40)]))
+        from_hub(tmp_path, split="nope")
     assert "\n" not in str(caught.value)
 
 
@@ -67,11 +63,9 @@ def test_a_hub_data_set_is_streamed_without_being_downloaded(tmp_path: Path, mon
     folder = tmp_path / "hub"
     folder.mkdir()
     jsonl(folder / "train.jsonl", GOOD, {"instruction": "Sub", "output": "a - b"})
-    lock = DataLock(sources=[LockedSource(name=str(folder), commit="c" * 40)])
     found = {}
     for streaming in (True, False):
-        source = {"hub": str(folder), "streaming": streaming}
-        found[streaming], _, _ = ingest_sources(DataParameters.model_validate({"sources": [source]}), lock)
+        found[streaming], _, _ = from_hub(folder, streaming=streaming)
         assert any(cache.rglob("*.arrow")) is not streaming
     assert found[True].to_list() == found[False].to_list()
     assert len(found[True]) == 2
@@ -81,9 +75,8 @@ def test_a_stream_that_breaks_off_is_one_clear_line(tmp_path: Path) -> None:
     folder = tmp_path / "hub"
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"instruction": "Add", "output": "a + b"}\n{"instruction": ')
-    data = DataParameters.model_validate({"sources": [{"hub": str(folder), "streaming": True}]})
     with pytest.raises(DataError, match=r"sources\[0\]\.hub: .* cannot be loaded") as caught:
-        ingest_sources(data, DataLock(sources=[LockedSource(name=str(folder), commit="c" * 40)]))
+        from_hub(folder, streaming=True)
     assert "\n" not in str(caught.value)
 
 
@@ -173,9 +166,7 @@ def test_a_source_s_licence_comes_before_the_package_s() -> None:
 
 def test_the_quickstarts_packages_have_no_unreadable_row() -> None:
     """Their doctests may hold control characters: one checks that escape sequences are removed."""
-    packages = ("boltons", "more_itertools", "toolz")
-    data = DataParameters(sources=tuple(Source(package=name) for name in packages))
-    rows, unreadable, report = ingest_sources(data, lock_data(data))
+    rows, unreadable, report = ingested(*({"package": name} for name in ("boltons", "more_itertools", "toolz")))
     assert (len(unreadable), report.unreadable) == (0, 0)
     assert len(rows) > 350
     assert any("\x1b" in test for row in rows for test in row["tests"])

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steps.ingest.ingest import ingest_sources
-from steps.resolve.data import lock_data
-from steps.resolve.params import DataParameters
+from tests.ingest.ingested import ingested
 
 ROWS = 15_000
 LIMIT = 6_000_000
@@ -28,11 +26,9 @@ def _file(folder: Path, completion: str) -> Path:
 def test_rows_wait_on_disk(tmp_path: Path, completion: str, unreadable: int) -> None:
     path = _file(tmp_path, completion)
     assert path.stat().st_size > 2 * LIMIT
-    data = DataParameters.model_validate({"sources": [{"files": str(path)}], "max_bad_share": 1})
-    lock = lock_data(data)
     tracemalloc.start()
     try:
-        read, set_aside, _ = ingest_sources(data, lock)
+        read, set_aside, _ = ingested({"files": str(path)}, max_bad_share=1)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

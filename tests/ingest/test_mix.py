@@ -1,6 +1,5 @@
 """Weights make the largest mix in which no row is repeated, and growth of a source changes little of it."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,24 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steps.errors import DataError
-from steps.ingest.ingest import ingest_sources
 from steps.ingest.mix import shares_of, smallest
 from steps.ingest.report import IngestReport
-from steps.resolve.data import lock_data
 from steps.resolve.params import DataParameters
-from steps.rows import ROW_FEATURES
+from tests.ingest.ingested import ingested, jsonl
+from tests.rows import rows_of
 
 
 def _ingest(folder: Path, counts: dict[str, int], weights: list[float]) -> tuple[Dataset, IngestReport]:
     sources = []
     for (name, count), weight in zip(counts.items(), weights, strict=True):
-        path = folder / f"{name}.jsonl"
-        rows = [json.dumps({"prompt": f"{name} {i}", "code": f"f({i})"}) for i in range(count)]
-        path.write_text("\n".join(rows) + "\n")
-        sources.append({"files": str(path), "weight": weight})
-    data = DataParameters.model_validate({"sources": sources})
-    rows, _, report = ingest_sources(data, lock_data(data))
-    return rows, report
+        rows = [{"prompt": f"{name} {i}", "code": f"f({i})"} for i in range(count)]
+        sources.append({"files": jsonl(folder / f"{name}.jsonl", *rows), "weight": weight})
+    mixed, _, report = ingested(*sources)
+    return mixed, report
 
 
 @pytest.mark.parametrize(
@@ -86,8 +81,7 @@ def test_a_weight_that_leaves_no_row_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_smallest_row_ids_are_kept_once_each() -> None:
-    special: dict[str, list[object]] = {"row_id": ["c", "a", "b", "a"], "tests": [["t"]] * 4}
-    rows = Dataset.from_dict({name: special.get(name, ["x"] * 4) for name in ROW_FEATURES})
+    rows = rows_of(*[("x", "x")] * 4, row_id=["c", "a", "b", "a"])
     assert smallest(rows, 3)["row_id"][:] == ["a", "b", "a"]
     assert smallest(rows, 1)["row_id"][:] == ["a"]
     assert smallest(rows, 4) is rows

@@ -23,7 +23,6 @@ from materializers.local import output_directory
 from materializers.report import ReportMaterializer
 from steps.artifacts import Adapter
 from steps.errors import DeviceError, ModelError
-from steps.files import whole_directory
 from steps.resolve.locks import DataLock, LockedSource
 
 FEATURES = Features({"text": Value("string"), "ids": List(Value("int32"))})
@@ -110,18 +109,18 @@ def test_which_run_made_a_directory_is_kept_and_is_no_content(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("damage", "state"),
+    ("damage", "found"),
     [
-        (lambda files: (files / "adapter_config.json").write_text("{ }"), "changed"),
-        (lambda files: (files / "adapter_config.json").unlink(), "missing"),
-        (lambda files: (files / "more").write_text(""), "not in its manifest"),
+        (lambda files: (files / "adapter_config.json").write_text("{ }"), "changed: adapter_config.json"),
+        (lambda files: (files / "adapter_config.json").unlink(), "missing: adapter_config.json"),
+        (lambda files: (files / "more").write_text(""), "new: more"),
     ],
     ids=["changed", "missing", "added"],
 )
-def test_damage_in_the_store_is_named(tmp_path: Path, damage: Any, state: str) -> None:
+def test_damage_in_the_store_is_named(tmp_path: Path, damage: Any, found: str) -> None:
     round_trip(DirectoryMaterializer, tmp_path / "a", adapter(tmp_path / "made"))
     damage(tmp_path / "a" / "files")
-    with pytest.raises(ModelError, match=f"the stored file is {state}"):
+    with pytest.raises(ModelError, match=f"/files: {found}; restore the stored files"):
         DirectoryMaterializer(str(tmp_path / "a")).load(Adapter)
 
 
@@ -131,20 +130,6 @@ def test_report(tmp_path: Path) -> None:
     assert loaded == lock
     assert content
     assert "&lt;b&gt;" in (tmp_path / "a" / "page.html").read_text()
-
-
-def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
-    def fail_half_way() -> None:
-        with whole_directory(tmp_path / "model") as temporary:
-            (temporary / "half").write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_half_way()
-    assert list(tmp_path.iterdir()) == []
-    with whole_directory(tmp_path / "model") as temporary:
-        (temporary / "whole").write_text("whole")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_what_a_killed_step_left_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -170,19 +155,6 @@ def test_what_a_killed_step_left_is_removed_by_the_next(tmp_path: Path) -> None:
     shutil.rmtree(folder)
 
 
-class FullStore:
-    """The active artifact store, except that what it opens is the kernel's own full disk."""
-
-    def __init__(self) -> None:
-        self.store = Client().active_stack.artifact_store
-
-    def open(self, path: str, mode: str = "r") -> IO[Any]:
-        return open("/dev/full", mode)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
-
-
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
@@ -192,10 +164,17 @@ class FullStore:
     ],
     ids=["data set", "directory", "report"],
 )
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, kind: Any, make: Any) -> None:
+def test_a_full_disk_is_one_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, make: Any
+) -> None:
+    def full(path: str, mode: str) -> IO[Any]:
+        return Path("/dev/full").open(mode)
+
+    store = Client().active_stack.artifact_store
+    monkeypatch.setattr(store, "open", full)
     data = make(tmp_path)
     artifact = tmp_path / "artifact"
     artifact.mkdir()
     with pytest.raises(DeviceError, match="the disk of the artifact store is full; free some space"):
-        kind(str(artifact), artifact_store=FullStore()).save(data)
+        kind(str(artifact), artifact_store=store).save(data)
     assert list(tmp_path.iterdir()) == []

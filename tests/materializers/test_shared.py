@@ -22,20 +22,20 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store / tmp_path_factory.mktemp("step").name / "artifact"
 
 
-def saved(model: Path, artifact: Path, weights: bytes, card: str) -> Path:
+def saved(model: Path, artifact: Path, weights: bytes) -> Path:
     """The files of a stored model."""
     model.mkdir()
     (model / "model.safetensors").write_bytes(weights)
-    (model / "README.md").write_text(card)
+    (model / "README.md").write_text("card")
     artifact.mkdir(parents=True)
     DirectoryMaterializer(str(artifact)).save(MergedModel(model))
     return artifact / "files"
 
 
 def test_models_with_equal_weights_share_them(artifacts: Path, tmp_path: Path) -> None:
-    one = saved(tmp_path / "one", artifacts / "run" / "a", LARGE, "card")
-    two = saved(tmp_path / "two", artifacts / "run" / "b", LARGE, "card")
-    other = saved(tmp_path / "other", artifacts / "run" / "c", LARGE + b".", "card")
+    one = saved(tmp_path / "one", artifacts / "run" / "a", LARGE)
+    two = saved(tmp_path / "two", artifacts / "run" / "b", LARGE)
+    other = saved(tmp_path / "other", artifacts / "run" / "c", LARGE + b".")
     weights = [(folder / "model.safetensors").stat() for folder in (one, two, other)]
     assert weights[0].st_ino == weights[1].st_ino != weights[2].st_ino
     assert (weights[0].st_nlink, weights[2].st_nlink) == (2, 1)
@@ -45,9 +45,9 @@ def test_models_with_equal_weights_share_them(artifacts: Path, tmp_path: Path) -
 
 
 def test_a_damaged_file_does_not_spread(artifacts: Path, tmp_path: Path) -> None:
-    one = saved(tmp_path / "one", artifacts / "run" / "a", LARGE, "card")
+    one = saved(tmp_path / "one", artifacts / "run" / "a", LARGE)
     (one / "model.safetensors").write_bytes(LARGE[::-1])
-    two = saved(tmp_path / "two", artifacts / "run" / "b", LARGE, "card")
+    two = saved(tmp_path / "two", artifacts / "run" / "b", LARGE)
     assert (two / "model.safetensors").read_bytes() == LARGE
     assert DirectoryMaterializer(str(two.parent)).load(MergedModel).path == two
 

@@ -30,14 +30,8 @@ def test_folder_is_pinned_by_content(tmp_path: Path) -> None:
     ("base_model", "message"),
     [
         ({"folder": "/nowhere"}, r"parameters\.base_model\.folder: /nowhere is not a folder"),
-        (
-            {"package": "no_such_package", "gguf": "x.gguf"},
-            r"no_such_package is not installed; run: pip install",
-        ),
-        (
-            {"package": "boltons", "gguf": "x.gguf"},
-            r"package boltons has no file x\.gguf; its GGUF files: none",
-        ),
+        ({"package": "no_such_package", "gguf": "x.gguf"}, r"no_such_package is not installed; run: pip install"),
+        ({"package": "boltons", "gguf": "x.gguf"}, r"package boltons has no file x\.gguf; its GGUF files: none"),
     ],
 )
 def test_unknown_model_says_what_to_do(base_model: dict[str, str], message: str) -> None:

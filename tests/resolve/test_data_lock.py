@@ -1,10 +1,7 @@
 """Sources are pinned to one exact state, or refused with a message that says what to do."""
 
 import hashlib
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from steps.errors import DataError
 from steps.resolve.data import lock_data
 from steps.resolve.locks import DataLock
 from steps.resolve.params import DataParameters
+from tests.serving import Handler, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -78,10 +76,7 @@ def test_a_package_that_is_one_module_is_locked(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("package", "message"),
     [
-        (
-            "no_such_package",
-            r"sources\[0\]\.package: no package 'no_such_package' .* pip install no-such-package",
-        ),
+        ("no_such_package", r"sources\[0\]\.package: no package 'no_such_package' .* pip install no-such-package"),
         ("toolz.functoolz", r"sources\[0\]\.package: .*'toolz\.functoolz'.* give the top-level name"),
         ("sys", r"sources\[0\]\.package: 'sys' has no Python source files"),
     ],
@@ -91,56 +86,39 @@ def test_a_package_that_cannot_be_used_says_what_to_do(package: str, message: st
         lock(package=package)
 
 
-class _Hub(BaseHTTPRequestHandler):
+class _Hub(Handler):
     """Answers as the hub does: one data set at ``main``."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/api/datasets/owner/rows/revision/main"):
-            self._answer(200, {"id": "owner/rows", "sha": COMMIT})
+            self.answer({"id": "owner/rows", "sha": COMMIT})
         elif self.path.startswith("/api/datasets/owner/rows/"):
-            self._answer(404, {"error": "Invalid rev id"}, "RevisionNotFound")
+            self.answer({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
         else:
-            self._answer(404, {"error": "Repository not found"}, "RepoNotFound")
-
-    def _answer(self, status: int, body: dict[str, str], code: str = "") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: pytest's output is for failures."""
+            self.answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+def _hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub on this machine; the real client talks to it."""
-    server = HTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(_Hub) as endpoint:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        yield
 
 
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("_hub")
 def test_a_hub_revision_is_locked_to_its_commit() -> None:
     assert lock(hub="owner/rows").sources[0].commit == COMMIT
 
 
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("_hub")
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ({"hub": "owner/none"}, r"sources\[0\]\.hub: the hub has no data set 'owner/none'"),
         ({"hub": "not an id//"}, r"sources\[0\]\.hub: the hub has no data set 'not an id//'"),
-        (
-            {"hub": "owner/rows", "revision": "v9"},
-            r"sources\[0\]\.revision: .*'owner/rows' has no revision 'v9'",
-        ),
+        ({"hub": "owner/rows", "revision": "v9"}, r"sources\[0\]\.revision: .*'owner/rows' has no revision 'v9'"),
     ],
 )
 def test_a_missing_hub_data_set_or_revision_is_named(source: dict[str, str], message: str) -> None:
@@ -148,7 +126,8 @@ def test_a_missing_hub_data_set_or_revision_is_named(source: dict[str, str], mes
         lock(**source)
 
 
-def test_an_unreachable_hub_is_one_clear_line(hub: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=r"sources\[0\]\.hub: the hub cannot be asked .* check the network") as caught:
         lock(hub="owner/rows")

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,48 +17,45 @@ from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
 from steps.resolve.params import BaseModelParameters
+from tests.serving import Handler, serving
 from tests.tiny import write_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "owner/tiny"
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Handler):
     """Answers as the hub does: one model repository at ``main`` and at its commit."""
 
     folder: Path
     asked: list[str]
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
         self.asked.append(path)
         if path in (f"/api/models/{REPOSITORY}/revision/{name}" for name in ("main", COMMIT)):
-            self._answer(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": self._siblings()}).encode())
+            self.answer({"id": REPOSITORY, "sha": COMMIT, "siblings": self._files()})
         elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
-            self._answer(json.dumps(self._tree()).encode())
+            self.answer(self._files())
         elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
-            self._answer((self.folder / path.rsplit("/", 1)[1]).read_bytes())
+            self._send((self.folder / path.rsplit("/", 1)[1]).read_bytes())
         else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RevisionNotFound" if REPOSITORY in path else "RepoNotFound")
-            self.end_headers()
+            code = "RevisionNotFound" if REPOSITORY in path else "RepoNotFound"
+            self.answer({}, 404, {"X-Error-Code": code})
 
-    def _siblings(self) -> list[dict[str, object]]:
+    do_HEAD = do_GET
+
+    def _files(self) -> list[dict[str, object]]:
+        """Every file, in the words of both of the hub's answers."""
+        files = [(path.name, path.read_bytes()) for path in sorted(self.folder.iterdir())]
         return [
-            {"rfilename": path.name, "size": path.stat().st_size, "blobId": digest(path.read_bytes())}
-            for path in sorted(self.folder.iterdir())
+            {"type": "file", "size": len(content)}
+            | {"rfilename": name, "blobId": digest(content)}
+            | {"path": name, "oid": digest(content)}
+            for name, content in files
         ]
 
-    def _tree(self) -> list[dict[str, object]]:
-        return [
-            {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": digest(path.read_bytes())}
-            for path in sorted(self.folder.iterdir())
-        ]
-
-    def _answer(self, body: bytes) -> None:
+    def _send(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", f'"{digest(body)}"')
@@ -68,9 +63,6 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: pytest's output is for failures."""
 
 
 def digest(body: bytes) -> str:
@@ -82,17 +74,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """The repository's files, served; the client's cache is empty."""
     folder = write_model(tmp_path / "repository")
     Hub.folder, Hub.asked = folder, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    files = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield folder
-    server.shutdown()
-    server.server_close()
+    with serving(Hub) as endpoint:
+        files = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
+        yield folder
 
 
 def test_a_revision_is_pinned_and_fetched(repository: Path) -> None:
@@ -169,12 +157,6 @@ def test_accepted_pickles_are_fetched_and_converted(
     assert model_size(lock) == (repository / "pytorch_model.bin").stat().st_size
     converted = load_file(local_model(lock) / "model.safetensors")
     assert all(torch.equal(converted[name], weights[name]) for name in weights)
-
-
-def test_pickles_alone_are_refused(repository: Path) -> None:
-    (repository / "model.safetensors").rename(repository / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"parameters\.base_model\.hub: owner/tiny at main has no \.safetensors file"):
-        lock_model(BaseModelParameters(hub=REPOSITORY))
 
 
 @pytest.mark.parametrize(("hub", "revision"), [("owner/none", "main"), (REPOSITORY, "no-such-branch")])

@@ -9,32 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steps.resolve.locks import DataLock
-from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES, row_id_of, table_of
+from steps.rows import QUARANTINE_FEATURES
 from steps.split.near_duplicates import MISSED, PERMUTATIONS, bands_of, near_duplicates_of, similarities_of
 from steps.split.params import SplitParameters
 from steps.split.split import split_rows
+from tests.rows import rows_of
 
 ALONE = SplitParameters(validation=0, test=0)
-
-
-def rows_of(*rows: tuple[str, str, bool]) -> Dataset:
-    """Rows of instruction, completion and whether it has tests; row i lies at ``file:i``."""
-    return table_of(
-        (
-            {
-                "row_id": row_id_of(instruction, completion),
-                "source": "file",
-                "location": f"file:{i}",
-                "group": str(i),
-                "license": "",
-                "instruction": instruction,
-                "completion": completion,
-                "tests": ["assert f()"] if tested else [],
-            }
-            for i, (instruction, completion, tested) in enumerate(rows)
-        ),
-        ROW_FEATURES,
-    )
 
 
 def body(kind: int, *changed: int) -> str:
@@ -58,7 +39,7 @@ def locations(rows: Dataset) -> list[str]:
 
 
 def test_a_changed_line_makes_a_near_duplicate_and_another_function_does_not() -> None:
-    rows = rows_of(("Do", body(1), False), ("Do", body(2), False), ("Do", body(1, 7), False))
+    rows = rows_of(("Do", body(1)), ("Do", body(2)), ("Do", body(1, 7)))
     divided, removed, report = split_rows(rows, ALONE, DataLock(sources=[]))
     assert locations(divided["train"]) == ["file:0", "file:1"]
     assert removed.features == QUARANTINE_FEATURES
@@ -72,7 +53,7 @@ def test_a_changed_line_makes_a_near_duplicate_and_another_function_does_not() -
 
 
 def test_the_row_with_tests_is_kept() -> None:
-    rows = rows_of(("Do", body(1), False), ("Do", body(1, 7), True), ("Do", body(1, 3), True))
+    rows = rows_of(("Do", body(1)), ("Do", body(1, 7)), ("Do", body(1, 3)), tests=[[], ["assert f()"], ["assert f()"]])
     divided, _, report = split_rows(rows, ALONE, DataLock(sources=[]))
     assert locations(divided["train"]) == ["file:1"]
     assert [(one.location, one.kept_location) for one in report.near_duplicate_list] == [
@@ -83,16 +64,16 @@ def test_the_row_with_tests_is_kept() -> None:
 
 def test_equal_code_for_another_question_is_another_row() -> None:
     """Near-duplicates agree in both texts: one function answers several questions, and documentation is alike."""
-    rows = rows_of(("Sort a list", body(1), False), ("Find all the primes", body(1), False))
+    rows = rows_of(("Sort a list", body(1)), ("Find all the primes", body(1)))
     _, _, report = split_rows(rows, ALONE, DataLock(sources=[]))
     assert (report.duplicates, report.near_duplicates) == (0, 0)
     long = " ".join(f"word{i}" for i in range(200))
-    rows = rows_of((long, "return a + b", False), (long, "return a - b", False))
+    rows = rows_of((long, "return a + b"), (long, "return a - b"))
     assert split_rows(rows, ALONE, DataLock(sources=[]))[2].near_duplicates == 0
 
 
 def test_no_threshold_keeps_near_duplicates() -> None:
-    rows = rows_of(("Do", body(1), False), ("Do", body(1, 7), False))
+    rows = rows_of(("Do", body(1)), ("Do", body(1, 7)))
     splits = ALONE.model_copy(update={"near_duplicate_threshold": None})
     divided, removed, report = split_rows(rows, splits, DataLock(sources=[]))
     assert (len(divided["train"]), len(removed), report.near_duplicates) == (2, 0, 0)
@@ -101,7 +82,7 @@ def test_no_threshold_keeps_near_duplicates() -> None:
 
 def test_a_chain_of_small_changes_is_not_one_cluster() -> None:
     """Each is like the next, the ends are not: every removed row is like the very row that is kept."""
-    chain = [("Do", body(1, *range(i)), False) for i in range(12)]
+    chain = [("Do", body(1, *range(i))) for i in range(12)]
     rows = rows_of(*chain)
     found = near_duplicates_of(rows, np.arange(len(rows)), 0.85)
     kept = set(range(12)) - set(found.removed.tolist())
@@ -114,7 +95,7 @@ def test_a_chain_of_small_changes_is_not_one_cluster() -> None:
 
 
 def test_a_large_cluster_leaves_one_row() -> None:
-    rows = rows_of(*(("Do", body(i % 3, i % 29), False) for i in range(300)))
+    rows = rows_of(*(("Do", body(i % 3, i % 29)) for i in range(300)))
     found = near_duplicates_of(rows, np.arange(300), 0.85)
     assert len(found.removed) == 297
     assert set(found.kept.tolist()) == {0, 1, 2}
@@ -126,7 +107,7 @@ words = st.lists(st.sampled_from(["def", "x", "Ü", "名", "_a", "(", ")", "\n",
 @settings(max_examples=60)
 @given(texts=st.lists(st.tuples(words.map(" ".join), words.map("".join)), min_size=2, max_size=6))
 def test_similarity_is_the_share_of_common_word_pairs_of_the_less_similar_text(texts: list[tuple[str, str]]) -> None:
-    rows = rows_of(*((left, right, False) for left, right in texts))
+    rows = rows_of(*texts)
     pairs = np.array([(a, b) for a in range(len(texts)) for b in range(len(texts))])
     found = similarities_of(rows.select_columns(["instruction", "completion"]).with_format("arrow"), pairs)
     expected = [min(similarity(texts[a][field], texts[b][field]) for field in (0, 1)) for a, b in pairs]
@@ -142,7 +123,7 @@ def test_hardly_any_pair_at_the_threshold_is_missed(threshold: float) -> None:
 
 def test_signatures_find_what_comparing_all_pairs_finds() -> None:
     texts = [body(kind, *range(changed)) for kind in range(60) for changed in (0, 2)]
-    rows = rows_of(*(("Do", text, False) for text in texts))
+    rows = rows_of(*(("Do", text) for text in texts))
     found = near_duplicates_of(rows, np.arange(len(rows)), 0.8)
     assert found.removed.tolist() == list(range(1, 120, 2))
     assert found.kept.tolist() == list(range(0, 120, 2))

@@ -1,8 +1,8 @@
 """A row's side is its group's, for ever; nothing is on two sides."""
 
-from collections import Counter
 from collections.abc import Container
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
@@ -11,31 +11,19 @@ from pydantic import ValidationError
 
 from steps.errors import DataError
 from steps.resolve.locks import DataLock
-from steps.rows import ROW_FEATURES, row_id_of, table_of
-from steps.split.assign import SIDES, Bounds, bounds_of, unit_hash
+from steps.rows import ROW_FEATURES
+from steps.split.assign import SIDES, bounds_of, sides_at, unit_hash
 from steps.split.params import ContaminationParameters, SplitParameters
 from steps.split.report import SplitReport
 from steps.split.split import split_rows
+from tests.rows import rows_of
 
 
-def rows_of(*rows: tuple[str, str], untested: Container[int] = ()) -> Dataset:
-    """Rows with these groups and completions; row i lies at ``file:i`` and has a test unless it is ``untested``."""
-    return table_of(
-        (
-            {
-                "row_id": row_id_of("Do it", completion),
-                "source": "file",
-                "location": f"file:{i}",
-                "group": group,
-                "license": "",
-                "instruction": "Do it",
-                "completion": completion,
-                "tests": [] if i in untested else ["assert f()"],
-            }
-            for i, (group, completion) in enumerate(rows)
-        ),
-        ROW_FEATURES,
-    )
+def grouped(*rows: tuple[str, str], untested: Container[int] = ()) -> Dataset:
+    """Rows with these groups and completions, each with a test unless it is ``untested``."""
+    tests = [[] if i in untested else ["assert f()"] for i in range(len(rows))]
+    texts = [("Do it", completion) for _, completion in rows]
+    return rows_of(*texts, group=[group for group, _ in rows], tests=tests)
 
 
 def divide(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, SplitReport]:
@@ -46,9 +34,9 @@ def divide(rows: Dataset, splits: SplitParameters) -> tuple[DatasetDict, SplitRe
     return divided, report
 
 
-def many(count: int, start: int = 0) -> list[tuple[str, str]]:
+def many(count: int) -> list[tuple[str, str]]:
     """``count`` rows, three to a group."""
-    return [(f"group {i // 3}", f"f({i})") for i in range(start, start + count)]
+    return [(f"group {i // 3}", f"f({i})") for i in range(count)]
 
 
 def sides(divided: DatasetDict) -> dict[str, str]:
@@ -57,7 +45,7 @@ def sides(divided: DatasetDict) -> dict[str, str]:
 
 
 def test_every_row_is_on_one_side_and_groups_stay_together() -> None:
-    divided, report = divide(rows_of(*many(600)), SplitParameters(validation=0.2, test=0.2))
+    divided, report = divide(grouped(*many(600)), SplitParameters(validation=0.2, test=0.2))
     assert list(divided) == list(SIDES)
     assert all(divided[side].features == ROW_FEATURES for side in SIDES)
     assert sum(len(divided[side]) for side in SIDES) == len(sides(divided)) == 600
@@ -78,16 +66,10 @@ def test_every_row_is_on_one_side_and_groups_stay_together() -> None:
 def test_shares_are_met_by_many_groups() -> None:
     splits = SplitParameters(validation=0.1, test=0.3)
     bounds = bounds_of(splits, [])
-    found = [bounds.side_of(unit_hash(splits.seed, f"group {i}")) for i in range(20_000)]
-    assert found.count("test") == pytest.approx(6000, rel=0.05)
-    assert found.count("validation") == pytest.approx(2000, rel=0.08)
-
-
-def test_the_hash_is_uniform_and_differs_between_seeds() -> None:
-    values = [unit_hash(1, str(i)) for i in range(1000)]
-    assert all(0 <= value < 1 for value in values)
-    assert sum(values) / 1000 == pytest.approx(0.5, abs=0.05)
-    assert values != [unit_hash(2, str(i)) for i in range(1000)]
+    places = np.array([unit_hash(splits.seed, f"group {i}") for i in range(20_000)])
+    _, validation, test = np.bincount(sides_at(places, bounds))
+    assert test == pytest.approx(6000, rel=0.05)
+    assert validation == pytest.approx(2000, rel=0.08)
 
 
 def test_the_assignment_never_changes_between_versions_of_this_project() -> None:
@@ -106,19 +88,19 @@ def test_new_rows_never_move_an_old_one(old: set[int], new: set[int], seed: int,
     splits = SplitParameters(validation=0.3, test=0.3, seed=seed)
     before = [(f"group {i % 50}", f"f({i})") for i in sorted(old)]
     added = [(f"group {i % 50}", f"f({i})") for i in sorted(new - old)]
-    first = sides(divide(rows_of(*before), splits)[0])
-    second = sides(divide(rows_of(*([*added, *before] if front else [*before, *added])), splits)[0])
+    first = sides(divide(grouped(*before), splits)[0])
+    second = sides(divide(grouped(*([*added, *before] if front else [*before, *added])), splits)[0])
     assert first.items() <= second.items()
     assert len(second) == len(old | new)
 
 
 def test_another_seed_gives_another_split() -> None:
-    rows = rows_of(*many(300))
+    rows = grouped(*many(300))
     assert sides(divide(rows, SplitParameters(seed=1))[0]) != sides(divide(rows, SplitParameters(seed=2))[0])
 
 
 def test_copies_apart_from_spaces_and_case_are_removed() -> None:
-    rows = rows_of(("a", "Return  x"), ("b", "return x\n"), ("c", "return y"))
+    rows = grouped(("a", "Return  x"), ("b", "return x\n"), ("c", "return y"))
     divided, report = divide(rows, SplitParameters(validation=0, test=0))
     assert list(divided["train"]["completion"]) == ["Return  x", "return y"]
     assert report.duplicates == 1
@@ -129,21 +111,21 @@ def test_copies_apart_from_spaces_and_case_are_removed() -> None:
 def test_max_rows_takes_the_same_rows_whatever_their_order() -> None:
     splits = SplitParameters(validation=0.3, test=0.3, max_rows=50)
     rows = many(300)
-    divided, report = divide(rows_of(*rows), splits)
+    divided, report = divide(grouped(*rows), splits)
     assert report.unused == 250
     assert len(sides(divided)) == 50
-    assert sides(divide(rows_of(*reversed(rows)), splits)[0]) == sides(divided)
-    everything = sides(divide(rows_of(*rows), splits.model_copy(update={"max_rows": None}))[0])
+    assert sides(divide(grouped(*reversed(rows)), splits)[0]) == sides(divided)
+    everything = sides(divide(grouped(*rows), splits.model_copy(update={"max_rows": None}))[0])
     assert sides(divided).items() <= everything.items()
 
 
 def test_more_rows_than_there_are_takes_all() -> None:
-    _, report = divide(rows_of(*many(30)), SplitParameters(validation=0, test=0, max_rows=100))
+    _, report = divide(grouped(*many(30)), SplitParameters(validation=0, test=0, max_rows=100))
     assert report.unused == 0
 
 
 def test_a_share_of_zero_gives_an_empty_side_with_its_columns() -> None:
-    divided, report = divide(rows_of(*many(30)), SplitParameters(validation=0, test=0))
+    divided, report = divide(grouped(*many(30)), SplitParameters(validation=0, test=0))
     assert len(divided["train"]) == 30
     for side in ("validation", "test"):
         assert len(divided[side]) == 0
@@ -170,12 +152,12 @@ def test_a_share_of_zero_gives_an_empty_side_with_its_columns() -> None:
 )
 def test_an_empty_side_says_what_to_change(splits: SplitParameters, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        divide(rows_of(*many(3)), splits)
+        divide(grouped(*many(3)), splits)
 
 
 @pytest.mark.parametrize(("validation", "test"), [(20, 30), (0.1, 30), (20, 0.1)])
 def test_a_count_is_reached_and_passed_by_less_than_a_group(validation: float, test: float) -> None:
-    divided, report = divide(rows_of(*many(600)), SplitParameters(validation=validation, test=test))
+    divided, report = divide(grouped(*many(600)), SplitParameters(validation=validation, test=test))
     for side, asked in (("validation", validation), ("test", test)):
         if asked >= 1:
             assert asked <= len(divided[side]) < asked + 3
@@ -191,13 +173,14 @@ def test_counts_are_reached_whatever_the_order_of_the_groups(validation: float, 
     groups = [(unit_hash(0, str(group)), 2) for group in range(300)]
     bounds = bounds_of(splits, groups)
     assert bounds == bounds_of(splits, sorted(groups))
-    found = Counter(bounds.side_of(place) for place, _ in groups)
-    assert validation < 1 or validation <= 2 * found["validation"] < validation + 2
-    assert test < 1 or test <= 2 * found["test"] < test + 2
+    _, *found = np.bincount(sides_at(np.array([place for place, _ in groups]), bounds), minlength=3)
+    for asked, groups_of_two in zip((validation, test), found, strict=True):
+        assert asked < 1 or asked <= 2 * groups_of_two < asked + 2
 
 
 def test_a_side_begins_at_its_bound() -> None:
-    assert [Bounds(0.25, 0.5).side_of(place) for place in (0, 0.25, 0.5)] == ["test", "validation", "train"]
+    numbers = sides_at(np.array([0, 0.25, 0.5]), (0.25, 0.5))
+    assert [SIDES[number] for number in numbers] == ["test", "validation", "train"]
 
 
 @settings(max_examples=200)
@@ -212,18 +195,17 @@ def test_with_counts_new_rows_move_old_ones_away_from_test_alone(
 ) -> None:
     """Keys are groups, values how many rows each has, or gets."""
     splits = SplitParameters(validation=validation, test=test)
-    places = [unit_hash(splits.seed, str(group)) for group in range(100)]
+    places = np.array([unit_hash(splits.seed, str(group)) for group in range(100)])
     first = bounds_of(splits, ((places[group], rows) for group, rows in old.items()))
     grown = {group: old.get(group, 0) + new.get(group, 0) for group in old | new}
     second = bounds_of(splits, ((places[group], rows) for group, rows in grown.items()))
-    distance = {"test": 0, "validation": 1, "train": 2}
-    for group in old:
-        assert distance[second.side_of(places[group])] >= distance[first.side_of(places[group])]
+    ours = places[list(old)]
+    assert all(sides_at(ours, second) <= sides_at(ours, first)), "2 is test, 0 is train"
 
 
 def test_a_count_of_all_rows_leaves_nothing_to_train_on() -> None:
     with pytest.raises(DataError, match=r"split 'train' is empty: 30 rows in 10 groups are too few; lower"):
-        divide(rows_of(*many(30)), SplitParameters(validation=0, test=30))
+        divide(grouped(*many(30)), SplitParameters(validation=0, test=30))
 
 
 @pytest.mark.parametrize("values", [{"test": 1.5}, {"validation": -1}, {"test": 0.6, "validation": 0.4}])
@@ -245,7 +227,7 @@ def distinct_body(kind: int) -> str:
 def test_growth_with_near_duplicates_never_moves_a_row_to_test(bodies: list[tuple[int, int, bool]], cut: int) -> None:
     def rows(some: list[tuple[int, int, bool]]) -> Dataset:
         texts = [(f"group {kind}", f"{distinct_body(kind)}# {variant}") for kind, variant, _ in some]
-        return rows_of(*texts, untested=[i for i, (_, _, tested) in enumerate(some) if not tested])
+        return grouped(*texts, untested=[i for i, (_, _, tested) in enumerate(some) if not tested])
 
     splits = SplitParameters(validation=0, test=0.4, contamination=ContaminationParameters(remove=False))
     try:

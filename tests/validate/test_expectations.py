@@ -18,7 +18,8 @@ from pipelines.origins import resolved_lines
 from steps.errors import ConfigError, DataError
 from steps.fingerprint import ROOT
 from steps.validate.params import ValidationParameters
-from tests.validate.rows import GOOD, check, rows_of
+from tests.rows import rows_of
+from tests.validate.judged import GOOD, check
 
 REGEX = {"expect": "ExpectColumnValuesToMatchRegex", "column": "completion", "regex": "^def "}
 MEAN = {"expect": "ExpectColumnMeanToBeBetween", "column": "completion_tokens", "max_value": 1}
@@ -32,13 +33,7 @@ MEAN = {"expect": "ExpectColumnMeanToBeBetween", "column": "completion_tokens", 
         ({"expect": "ExpectColumnValuesToBeBetween", "column": "example_tokens", "max_value": 1}, [0, 1]),
         ({"expect": "ExpectColumnValuesToBeInSet", "column": "license", "value_set": ["MIT"]}, []),
         ({"expect": "ExpectColumnPairValuesToBeEqual", "column_A": "instruction", "column_B": "group"}, []),
-        (
-            {
-                "expect": "ExpectSelectColumnValuesToBeUniqueWithinRecord",
-                "column_list": ["instruction", "group"],
-            },
-            [0, 1],
-        ),
+        ({"expect": "ExpectSelectColumnValuesToBeUniqueWithinRecord", "column_list": ["instruction", "group"]}, [0, 1]),
     ],
     ids=lambda value: value["expect"] if isinstance(value, dict) else "",
 )
@@ -96,10 +91,7 @@ def test_a_rule_about_a_whole_column_is_judged_over_the_kept_rows(
             r"expectations\[0\]\.regx: regx is no argument of \w+; did you mean 'regex'\? \(it takes column, ",
         ),
         ({**REGEX, "column": "completon"}, r"expectations\[0\]\.column: .*'completon' .*; did you mean 'completion'\?"),
-        (
-            {"expect": REGEX["expect"], "regex": "a"},
-            r"expectations\[0\]: column is missing; .*Regex needs it",
-        ),
+        ({"expect": REGEX["expect"], "regex": "a"}, r"expectations\[0\]: column is missing; .*Regex needs it"),
         (
             {**REGEX, "regex": "("},
             r"expectations\[0\]\.expect: .*cannot be judged with these arguments: Invalid regular expression",
@@ -110,14 +102,8 @@ def test_a_rule_about_a_whole_column_is_judged_over_the_kept_rows(
         ({**REGEX, "action": "quarantin"}, r"expectations\[0\]\.action: .*did you mean 'quarantine'\?"),
         ({**MEAN, "action": "quarantine"}, r"expectations\[0\]\.action: .*judges the whole column.* warn or error"),
         ({**MEAN, "action": "error", "max_share": 0.1}, r"expectations\[0\]\.max_share: .*judges the whole column"),
-        (
-            {**MEAN, "column": "completion"},
-            r"expectations\[0\]\.expect: expect \w+ cannot be judged",
-        ),
-        (
-            {**MEAN, "max_value": "many"},
-            r"expectations\[0\]\.max_value: max_value cannot be 'many': ",
-        ),
+        ({**MEAN, "column": "completion"}, r"expectations\[0\]\.expect: expect \w+ cannot be judged"),
+        ({**MEAN, "max_value": "many"}, r"expectations\[0\]\.max_value: max_value cannot be 'many': "),
         (
             {**MEAN, "row_condition": "completion_chars > 5"},
             r"expectations\[0\]\.row_condition: .*judges whole columns",

@@ -10,12 +10,16 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steps.chat_template import bind_template
 from steps.errors import DataError, ModelError
 from steps.fingerprint import ROOT
+from steps.format.tokenize import Encoder
 from steps.rows import QUARANTINE_FEATURES, ROW_FEATURES
 from steps.validate.measure import python_of
 from steps.validate.params import ValidationParameters
-from tests.validate.rows import GOOD, check, rows_of
+from tests.format.sequences import encoded
+from tests.rows import rows_of
+from tests.validate.judged import GOOD, SYSTEM, TEMPLATE, check
 
 LENIENT = {"max_quarantine_share": 1.0}
 
@@ -227,7 +231,7 @@ def test_bad_data_stops_the_run_with_its_reasons(
 
 
 def test_enough_tests_and_few_enough_errors_let_the_run_go_on(tokenizer_folder: Path) -> None:
-    rows = concatenate_datasets([rows_of(GOOD, tests=("assert f()",)), rows_of(("Sort", "sorted(x)"), ("a", "x ="))])
+    rows = concatenate_datasets([rows_of(GOOD, tests=[["assert f()"]]), rows_of(("Sort", "sorted(x)"), ("a", "x ="))])
     parameters: dict[str, object] = {
         "tests_share": {"action": "error", "min_share": 0.5},
         "completion_parses": {"action": "error", "max_share": 0.34},
@@ -243,7 +247,8 @@ def test_validation_opens_no_connection_and_says_nothing(tokenizer_folder: Path)
 import logging, socket, sys
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
-from tests.validate.rows import GOOD, check, rows_of
+from tests.rows import rows_of
+from tests.validate.judged import GOOD, check
 socket.socket.connect = socket.getaddrinfo = None
 rule = {"expect": "ExpectColumnValuesToMatchRegex", "column": "completion", "regex": "a"}
 print(len(check(rows_of(GOOD), Path(sys.argv[1]), {"expectations": [rule]})[0]))
@@ -277,12 +282,7 @@ def test_the_report_shows_a_rare_rule_behind_a_frequent_one(tokenizer_folder: Pa
 
 def test_lengths_are_those_of_the_tokens_that_format_makes(tokenizer_folder: Path) -> None:
     """Instruction and completion of one byte-level token each, where no tokens merge."""
-    from steps.chat_template import bind_template
-    from steps.format.tokenize import Encoder
-    from tests.format.sequences import encoded
-    from tests.validate.rows import TEXT
-
-    one = encoded(Encoder(bind_template(TEXT.template, TEXT.system, tokenizer_folder)), "é", "x=1")
+    one = encoded(Encoder(bind_template(TEMPLATE, SYSTEM, tokenizer_folder)), "é", "x=1")
     report = check(rows_of(("é", "x=1")), tokenizer_folder)[2]
     assert next(lengths.longest for lengths in report.lengths if lengths.name == "example") == len(one)
     assert report.kept_bins[(len(one) - 1) // 8] == 1
