@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.credentials import without_secrets
 from pipelines.schedule import hook, run, store
 from pipelines.schedule.plan import Schedule
 from pipelines.schedule.systemd import BUSY
@@ -122,7 +123,7 @@ def test_a_failure_reaches_the_command_without_secrets(
     assert " failed: parameters.base_model.folder: /nowhere/***/base is not a folder" in store.noted("nightly")
     for shown in (text, parts.partition("QLORA_ERROR=")[2], store.noted("nightly")):
         assert "planted-token" not in shown
-    assert hook.without_secrets(f"refused with {TOKEN}") == "refused with ***"
+    assert without_secrets(f"refused with {TOKEN}") == "refused with ***"
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -202,7 +203,7 @@ def test_nobody_listens(server: str) -> None:
 def test_secrets_are_starred(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "sk-1234")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    assert hook.without_secrets(text) == shown
+    assert without_secrets(text) == shown
 
 
 def test_an_unknown_schedule_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
