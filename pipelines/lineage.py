@@ -93,7 +93,7 @@ def shown(lineage: Lineage, width: int = 120) -> str:
 
 def _subject(name: str | None) -> Subject:
     if name is None:
-        return _of_version(version_in_stage(ModelStages.LATEST, None))
+        return _of_version(version_in_stage(ModelStages.LATEST, None, "name one: qlora lineage MODEL:VERSION"))
     if Path(name).is_dir():
         return Subject(name, Path(name), _figures_beside(Path(name)))
     model, colon, version = name.rpartition(":")

@@ -47,7 +47,7 @@ def test_what_cannot_be_asked_is_one_line(first_run: PipelineRunResponse, workpl
         (("--model", str(lost)), "it says what the adapter's base model is"),
         (("-c", config), "model tiny has no version 'production'; it has"),
         (("-c", str(tmp_path / "none.yaml")), "model.name cannot be read there"),
-        (("--model", "production"), "no model has one; promote a version with"),
+        (("--model", "production"), "production: no model has such a version; first: qlora promote"),
     ):
         result = qlora("generate", "Write a function.", *arguments)
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
