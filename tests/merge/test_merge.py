@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from steps.chat_template import bind_template
 from steps.errors import ModelError
 from steps.format.params import PromptParameters
 from steps.format.tokenize import Encoder
-from steps.merge.merge import merge_adapter
+from steps.merge.report import MergeReport
 from steps.merge.stream import plan_merge
 from steps.merge.verify import changed_weights
 from steps.template import template_names
@@ -25,18 +26,12 @@ from tests.real_tokenizers import LLAMA_2_CHAT
 from tests.tiny_run import FEW_ANSWERS, TinyRun
 
 
-@pytest.fixture(scope="module")
-def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("merged")
-    test = tiny_run.examples["test"]
-    report = merge_adapter(
-        tiny_run.lock, tiny_run.model, tiny_run.adapter, tiny_run.tokenizer, test, FEW_ANSWERS, output
-    )
+def test_the_report_counts_the_weights(tiny_merge: tuple[Path, MergeReport]) -> None:
+    folder, report = tiny_merge
     assert report.changed_weights == 14
-    assert report.unchanged_weights == len(load_file(output / "model.safetensors")) - 14
+    assert report.unchanged_weights == len(load_file(folder / "model.safetensors")) - 14
     assert 0 < report.max_logit_difference < 0.5
     assert report.rows == FEW_ANSWERS.max_prompts
-    return output
 
 
 def test_weights_are_base_plus_scaled_adapter(tiny_run: TinyRun, merged: Path) -> None:
@@ -99,15 +94,7 @@ def test_difference_above_its_bound_fails(tiny_run: TinyRun, tmp_path: Path) -> 
     with pytest.raises(
         ModelError, match=r"parameters\.merging\.max_logit_difference: merged and base \+ adapter differ by"
     ):
-        merge_adapter(
-            tiny_run.lock,
-            tiny_run.model,
-            tiny_run.adapter,
-            tiny_run.tokenizer,
-            tiny_run.examples["test"],
-            strict,
-            tmp_path,
-        )
+        tiny_run.merge(tmp_path, strict)
 
 
 def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -116,18 +103,8 @@ def test_an_adapter_that_changes_nothing_is_found(tiny_run: TinyRun, tmp_path: P
     weights = load_file(adapter / "adapter_model.safetensors")
     zeros = {name: weight * 0 if "lora_B" in name else weight for name, weight in weights.items()}
     save_file(zeros, adapter / "adapter_model.safetensors")
-    output = tmp_path / "merged"
-    output.mkdir()
     with pytest.raises(ModelError, match=r"_proj\.weight did not change; the adapter does not fit"):
-        merge_adapter(
-            tiny_run.lock,
-            tiny_run.model,
-            adapter,
-            tiny_run.tokenizer,
-            tiny_run.examples["test"],
-            FEW_ANSWERS,
-            output,
-        )
+        replace(tiny_run, adapter=adapter).merge(tmp_path / "merged")
 
 
 def test_a_weight_that_changed_without_being_targeted_is_found(tiny_run: TinyRun, merged: Path, tmp_path: Path) -> None:
@@ -138,7 +115,7 @@ def test_a_weight_that_changed_without_being_targeted_is_found(tiny_run: TinyRun
     base = Path(tiny_run.lock.folder)
     save_file(weights, damaged / "model.safetensors")
     with pytest.raises(ModelError, match=r"model\.norm\.weight changed although the adapter does not target it"):
-        changed_weights(base, damaged, plan_merge(base, [tiny_run.adapter]).changes)
+        changed_weights(base, damaged, plan_merge(base, [tiny_run.adapter]), "cpu")
 
 
 def test_merged_model_answers_like_base_plus_adapter(tiny_run: TinyRun, merged: Path) -> None:
