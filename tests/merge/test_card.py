@@ -7,48 +7,29 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from steps.evaluate.report import EvaluationReport, Figure, Sample, SetReport
+from steps.evaluate.report import EvaluationReport, SetReport
 from steps.markdown import code, fenced
 from steps.merge.card import Origins, write_card
 from steps.merge.report import MergeReport
+from tests.evaluations import evaluation_report, figure, sample
 from tests.tiny_run import TinyRun
 
 ANSWER = "Use this:\n```python\nreturn 1\n```\n````\n| cell |\n````\n# Not a heading"
 
 
-def figure(name: str, base: float, tuned: float, unit: str) -> Figure:
-    low, high = tuned - base - 0.125, tuned - base + 0.125
-    return Figure(
-        name=name, base=base, tuned=tuned, difference=tuned - base, low=low, high=high, unit=unit, better="lower"
-    )
-
-
 def evaluation(answer: str = ANSWER) -> EvaluationReport:
     """A report with a share, a figure that is infinite, a set of problems and one answer."""
-    sample = Sample(
-        row_id="a",
-        instruction="Don't add `1`.",
-        reference="",
-        base_answer="",
-        tuned_answer=answer,
-        base_grades={},
-        tuned_grades={},
-    )
-    figures = [figure("loss", 2.5, 1.25, "nats/token"), figure("only code", 0.25, 0.75, "share")]
-    hard = SetReport(
-        name="HumanEval", figures=[figure("perplexity", 5.0, float("inf"), "")], samples=[], loss_tokens=77
-    )
-    return EvaluationReport(
-        figures=figures,
-        samples=[sample],
+    figures = [figure("loss", 2.5, 1.25, -1.375, -1.125), figure("only code", 0.25, 0.75, 0.375, 0.625)]
+    perplexity = figure("perplexity", 5.0, float("inf"), 0.0, float("inf"), unit="")
+    return evaluation_report(
+        figures,
+        [sample("a", "Don't add `1`.", tuned_answer=answer)],
         loss_rows=12,
         loss_tokens=345,
         answers=10,
         confidence=0.9,
         max_new_tokens=48,
-        device="",
-        seconds=1.0,
-        sets=(hard,),
+        sets=(SetReport(name="HumanEval", figures=[perplexity], samples=[], loss_tokens=77),),
     )
 
 
@@ -72,7 +53,7 @@ def card(described: tuple[Path, Origins], origins: Origins) -> ModelCard:
 def test_figures_are_those_of_the_reports(described: tuple[Path, Origins], tiny_run: TinyRun) -> None:
     text = card(described, described[1]).text
     assert "| loss (nats/token) | 2.500 | 1.250 | -1.250 | -1.375 to -1.125 | better |" in text
-    assert "| only code | 25.0% | 75.0% | +50.0% | +37.5% to +62.5% | worse |" in text
+    assert "| only code | 25.0% | 75.0% | +50.0% | +37.5% to +62.5% | better |" in text
     assert "loss on 12 held-out rows (345 tokens), the rest on 10 greedy answers of at most 48 tokens" in text
     assert "Intervals are 90% of the difference" in text
     assert f"{described[1].merge.adapter_loss:.5f} |" in text
