@@ -5,8 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any, Self
 
 import pytest
@@ -21,6 +19,7 @@ from steps.quantize.device import Hardware
 from steps.train import planning
 from tests.end_to_end.conftest import ROOT, Workplace, ran
 from tests.end_to_end.drilled import NO_STAGE, Drilled, in_production, left_behind
+from tests.serving import Handler, serving
 from tests.train.test_stepdown import no_memory_at
 
 
@@ -54,35 +53,21 @@ def test_the_file_of_rows_is_gone(drilled: Drilled) -> None:
     assert ran(drilled.run()) == {"resolve"}
 
 
-class Gone(BaseHTTPRequestHandler):
+class Gone(Handler):
     """A hub that has no such repository."""
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
+        self.answer({}, 404, {"X-Error-Code": "RepoNotFound"})
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    do_HEAD = do_GET
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["no such repository", "no hub"])
 def test_the_hub_s_data_set_is_gone(drilled: Drilled, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gone)
-    Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", f"http://127.0.0.1:{server.server_port}")
-    if not answers:
-        server.shutdown()
-        server.server_close()
-    try:
+    with serving(Gone) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address if answers else "http://127.0.0.1:1")
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address if answers else "http://127.0.0.1:1")
         said = drilled.failed(data={"sources": [{"hub": "owner/rows"}]})
-    finally:
-        server.shutdown()
-        server.server_close()
     assert "owner/rows" in said
     assert ran(drilled.run()) == {"resolve"}
 

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from pipelines.credentials import without_secrets
 from pipelines.schedule import hook, run, store
 from pipelines.schedule.plan import Schedule
 from pipelines.schedule.systemd import BUSY
+from tests.serving import Handler, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_" + "Planted" * 3
@@ -126,30 +126,23 @@ def test_a_failure_reaches_the_command_without_secrets(
     assert without_secrets(f"refused with {TOKEN}") == "refused with ***"
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(Handler):
     """Keeps what is posted; /refuse answers with 500."""
 
     posted: list[tuple[str, dict[str, object]]]
 
     def do_POST(self) -> None:
         """As http.server calls it."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.posted.append((self.headers["Content-Type"], json.loads(body)))
-        self.send_response(500 if self.path.startswith("/refuse") else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the console."""
+        self.posted.append((self.headers["Content-Type"], json.loads(self.body())))
+        self.answer({}, 500 if self.path.startswith("/refuse") else 200)
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
     """A receiver's address."""
     Receiver.posted = []
-    with HTTPServer(("127.0.0.1", 0), Receiver) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
+    with serving(Receiver) as address:
+        yield address
 
 
 FAILURE = hook.Failure("nightly", "/data/nightly.yaml", 1, "no rows", host="box")
