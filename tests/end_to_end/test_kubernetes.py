@@ -15,7 +15,7 @@ from pipelines.schedule import native
 from pipelines.schedule.plan import Schedule
 from tests.cluster.api import Cluster
 from tests.cluster.stack import STACK, cluster_stack
-from tests.end_to_end.conftest import ROOT, Workplace, ran
+from tests.end_to_end.conftest import ROOT, Workplace, loaded, ran
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_two_nights(cluster: Cluster, workplace: Workplace) -> None:
     run = Client().list_pipeline_runs(sort_by="desc:created", hydrate=True).items[0]
     assert run.status == ExecutionStatus.COMPLETED
     assert run.schedule is not None
-    report = run.steps["train"].outputs["training_report"][0].load()
+    report = loaded(run, "training_report")
     (resumed,) = report.resumed_from
     assert 5 <= resumed < 150
     assert "asked to end (SIGTERM)" in cluster.jobs.log(first["metadata"]["name"])
