@@ -30,6 +30,10 @@ config_option = click.option(
     help="Configuration file of a run.",
 )
 
+html_option = click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too."
+)
+
 
 @main.command()
 @config_option
@@ -134,7 +138,7 @@ def generate(instruction: str, model: str, path: Path | None, max_new_tokens: in
 
 @main.command()
 @click.argument("names", nargs=-1, required=True, metavar="RUN RUN [...]")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+@html_option
 @plain_command()
 def compare(names: tuple[str, ...], html: Path | None) -> None:
     """Show the evaluations of runs side by side: names or ids of runs, or MODEL:NUMBER, MODEL:production."""
@@ -149,7 +153,7 @@ def compare(names: tuple[str, ...], html: Path | None) -> None:
 
 @main.command()
 @click.argument("name", required=False, metavar="[MODEL:VERSION | RUN | PATH]")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+@html_option
 @plain_command()
 def lineage(name: str | None, html: Path | None) -> None:
     """Show where a model comes from, and check every hash that can be checked here.

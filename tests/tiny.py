@@ -22,13 +22,12 @@ def write_rows(path: Path, count: int = 80) -> Path:
     return path
 
 
-def write_tokenizer(folder: Path, *, pad: str | None = "<pad>", bos: bool = True) -> None:
-    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end, no padding token
-    where ``pad`` is None."""
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    specials = ["<unk>", "<s>", "</s>", *([pad] if pad else [])]
+    specials = ["<unk>", "<s>", "</s>", "<pad>"]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -36,16 +35,13 @@ def write_tokenizer(folder: Path, *, pad: str | None = "<pad>", bos: bool = True
         vocab_size=VOCABULARY, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     tokenizer.train_from_iterator((text for number in range(80) for text in row(number).values()), trainer)
-    if bos:
-        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers has no types there
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=pad
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
     ).save_pretrained(folder)
 
 
-def write_model(
-    folder: Path, *, layers: int = 2, width: int = 64, seed: int = 0, biases: bool = False, tied: bool = False
-) -> Path:
+def write_model(folder: Path, *, width: int = 64, seed: int = 0, biases: bool = False, tied: bool = False) -> Path:
     """A Llama of two layers and 64 dimensions with random weights, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -55,7 +51,7 @@ def write_model(
         vocab_size=VOCABULARY,
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=layers,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,

@@ -13,6 +13,18 @@ from tests.cluster.api import CONTEXT, NAMESPACE, Cluster, running
 
 STACK = "cluster-double"
 
+ON_GPU = {"quantize", "train", "evaluate"}
+"""Steps that ask for a GPU on every shipped stack."""
+
+RECIPE = """
+model: {name: nightly}
+stack_settings: configs/stacks/%s.yaml
+parameters:
+  data: {sources: [{files: rows.jsonl}]}
+  base_model: {folder: base}
+"""
+"""A recipe that runs on a shipped stack."""
+
 
 @contextmanager
 def cluster_stack(folder: Path) -> Iterator[Cluster]:

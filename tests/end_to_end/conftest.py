@@ -26,6 +26,8 @@ from tests.tiny import write_model, write_rows
 ROOT = Path(__file__).resolve().parents[2]
 
 
+STEPS = set(finetune.step_names) - {"export"}
+
 KEPT_BACK: dict[str, Any] = {"gains": [{"figure": "loss", "by": 5.0}]}
 """A promotion that no run comes up to: other tests look at what the first run promoted."""
 

@@ -16,10 +16,8 @@ from pipelines.data import data
 from pipelines.lineage import lineage_of
 from pipelines.runs import COLUMNS, history, row
 from steps.errors import ConfigError, DataError, ModelError
-from tests.end_to_end.conftest import KEPT_BACK, Workplace, loaded, ran
+from tests.end_to_end.conftest import KEPT_BACK, STEPS, Workplace, loaded, ran
 from tests.tiny import write_rows
-
-STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
 
 
 def store() -> Path:

@@ -10,13 +10,11 @@ import pytest
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
-from tests.end_to_end.conftest import KEPT_BACK, Workplace, qlora, ran
+from tests.end_to_end.conftest import KEPT_BACK, STEPS, Workplace, qlora, ran
 from tests.planted import TOKEN, places_of
 from tests.s3_store import SECRET_KEY, bucket, s3_stack
 
 pytestmark = pytest.mark.slow
-
-STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
 
 
 @pytest.fixture(scope="module")

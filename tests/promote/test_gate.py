@@ -1,7 +1,5 @@
 """Only what is better is promoted."""
 
-from typing import Literal
-
 import pytest
 from pydantic import ValidationError
 
@@ -54,9 +52,9 @@ def merge(logits: float = 0.5, loss: float = 1.7, divergence: float = 0.2, train
     )
 
 
-def asked(by: float, figure: str = "loss", against: Literal["base", "production"] = "base") -> PromotionParameters:
+def asked(by: float, figure: str = "loss") -> PromotionParameters:
     """One gain alone."""
-    return PromotionParameters(gains=(Gain(figure=figure, by=by, against=against),))
+    return PromotionParameters(gains=(Gain(figure=figure, by=by),))
 
 
 def measured(against: EvaluationReport, version: int = 3) -> EvaluationReport:

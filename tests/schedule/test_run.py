@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,8 +48,8 @@ def test_a_killed_run_is_reported_and_frees_the_lock(tmp_path: Path, capfd: pyte
     runner = threading.Thread(target=lambda: codes.append(run.main("nightly")))
     with store.alone("another"):
         runner.start()
-        until(lambda: store.noted("nightly") == "" and holder_of("nightly") is not None)
-        os.kill(int(str(holder_of("nightly"))), signal.SIGKILL)
+        until(lambda: store.noted("nightly") == "" and holder() is not None)
+        os.kill(int(str(holder())), signal.SIGKILL)
         runner.join(timeout=60)
     assert codes == [128 + signal.SIGKILL]
     assert (tmp_path / "called").read_text().splitlines()[:2] == [
@@ -61,9 +61,9 @@ def test_a_killed_run_is_reported_and_frees_the_lock(tmp_path: Path, capfd: pyte
     assert "the run failed, exit code -9" in capfd.readouterr().out
 
 
-def holder_of(name: str) -> str | None:
-    """The process that holds a schedule's lock."""
-    path = store.state_folder() / f"{name}.lock"
+def holder() -> str | None:
+    """The process that holds the schedule's lock."""
+    path = store.state_folder() / "nightly.lock"
     if not path.exists():
         return None
     with path.open("r+") as stream:
@@ -74,10 +74,9 @@ def holder_of(name: str) -> str | None:
     return None
 
 
-def until(condition: object, seconds: float = 30) -> None:
+def until(condition: Callable[[], bool]) -> None:
     """Wait for it."""
-    assert callable(condition)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.02)
@@ -87,14 +86,9 @@ def test_another_schedule_waits_its_turn(tmp_path: Path, capfd: pytest.CaptureFi
     scheduled(tmp_path / "nightly.yaml")
     codes: list[int] = []
     waiting = threading.Thread(target=lambda: codes.append(run.main("nightly")))
-    said = ""
     with store.alone("another"):
         waiting.start()
-        end = time.monotonic() + 30
-        while "waits for the end of another schedule's run" not in said:
-            said += capfd.readouterr().out
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: "waits for the end of another schedule's run" in capfd.readouterr().out)
         assert codes == []
         store.forget("nightly")
     waiting.join(timeout=60)
