@@ -106,7 +106,7 @@ def _install(path: Path, cron: str, name: str | None, stack: str | None, on_fail
 
     from pipelines.finetune import finetune
     from pipelines.schedule.plan import Schedule, name_of
-    from pipelines.schedule.stack import on_stack
+    from pipelines.stack import on_stack
     from steps.errors import ConfigError
 
     planned = Schedule(name or name_of(path), path.resolve(), cron, stack, on_failure)

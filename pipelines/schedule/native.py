@@ -20,7 +20,7 @@ from zenml.utils.pagination_utils import depaginate
 from pipelines.schedule import cronjobs
 from pipelines.schedule.cron import next_due
 from pipelines.schedule.plan import Listed, Schedule
-from pipelines.schedule.stack import on_stack
+from pipelines.stack import on_stack
 from steps.errors import ConfigError, PipelineError
 
 OURS = "qlora_schedule"
