@@ -23,7 +23,7 @@ def write_rows(path: Path, count: int = 80) -> Path:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end."""
+    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end; ``<pad>`` pads."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -42,7 +42,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_model(folder: Path, *, width: int = 64, seed: int = 0, biases: bool = False, tied: bool = False) -> Path:
-    """A Llama of two layers and 64 dimensions with random weights, and its tokenizer."""
+    """A Llama of two layers with random weights, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
