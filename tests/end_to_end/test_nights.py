@@ -38,7 +38,7 @@ def nightly(machine: Path, workplace: Workplace) -> Iterator[Path]:
         training={"max_steps": None, "epochs": 3},
         evaluation={"sandbox": {"execute": "never"}},
     )
-    config = shutil.copy(path, machine / "nightly.yaml")
+    config = Path(shutil.copy(path, machine / "nightly.yaml"))
     store.keep(store.entry_of(Schedule("nightly", config, "0 3 * * *"), "crontab"))
     yield config
     place.retire()
