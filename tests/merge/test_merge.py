@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+from transformers import AutoTokenizer, pipeline
 from transformers.utils.chat_template_utils import Chat
 
 from steps.chat_template import bind_template
@@ -75,16 +74,7 @@ def test_a_chat_request_builds_the_trained_prompt(tiny_run: TinyRun, merged: Pat
     assert served_ids(generate, later)[: len(trained)] == [*trained.prompt_ids, *trained.completion_ids]
 
 
-def test_merged_directory_is_complete(merged: Path) -> None:
-    assert {path.name for path in merged.iterdir()} == {
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-        "provenance.json",
-    }
+def test_the_directory_says_what_it_was_made_from(merged: Path) -> None:
     assert json.loads((merged / "provenance.json").read_text())["adapter"]["training"]["lora"]["r"] == 64
     assert AutoTokenizer.from_pretrained(merged).pad_token == "<pad>"
 
@@ -116,12 +106,3 @@ def test_a_weight_that_changed_without_being_targeted_is_found(tiny_run: TinyRun
     save_file(weights, damaged / "model.safetensors")
     with pytest.raises(ModelError, match=r"model\.norm\.weight changed although the adapter does not target it"):
         changed_weights(base, damaged, plan_merge(base, [tiny_run.adapter]), "cpu")
-
-
-def test_merged_model_answers_like_base_plus_adapter(tiny_run: TinyRun, merged: Path) -> None:
-    ids = torch.tensor([tiny_run.examples["test"][0]["prompt_ids"]])
-    base = AutoModelForCausalLM.from_pretrained(tiny_run.lock.folder, dtype=torch.float32)
-    tuned = PeftModel.from_pretrained(base, str(tiny_run.adapter))
-    reloaded = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
-    with torch.inference_mode():
-        torch.testing.assert_close(reloaded(ids).logits, tuned(ids).logits, rtol=0, atol=0.1)

@@ -117,7 +117,6 @@ def test_a_failure_reaches_the_command_without_secrets(
     assert " failed: parameters.base_model.folder: /nowhere/***/base is not a folder" in store.noted("nightly")
     for shown in (text, parts.partition("QLORA_ERROR=")[2], store.noted("nightly")):
         assert "planted-token" not in shown
-    assert without_secrets(f"refused with {TOKEN}") == "refused with ***"
 
 
 class Receiver(Handler):
@@ -183,6 +182,7 @@ def test_nobody_listens(server: str) -> None:
         (f"token {TOKEN} refused", "token *** refused"),
         ("s3: https://me:pass@store/x failed", "s3: https://***@store/x failed"),
         ("key sk-1234 is wrong", "key *** is wrong"),
+        ("AKIAPLANTEDPLANTEDPL and ghp_plantedPLANTEDplantedPLANTEDplantedPLA", "*** and ***"),
         ("it is true", "it is true"),
         ("nothing here: hf_ and /data/a@b", "nothing here: hf_ and /data/a@b"),
     ],
