@@ -101,6 +101,8 @@ def plain_errors() -> Iterator[None]:
     """
     try:
         yield
+    except click.ClickException:  # is plain already
+        raise
     except Exception as error:
         plain = refusal(error)
         if plain is None or click.get_current_context(silent=True) is None:
