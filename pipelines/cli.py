@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.console import quiet_console
+from pipelines.console import plain_command
 from pipelines.schedule.cli import schedule
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ config_option = click.option(
     help="Configuration file of a run.",
 )
 
+html_option = click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too."
+)
+
 
 @main.command()
 @config_option
@@ -38,22 +42,20 @@ config_option = click.option(
     help="Card to plan for, such as h100, a100-40gb, rtx4090, a10, t4, or CUDA's name; by default this machine's.",
 )
 @click.option("--memory", help="Memory of it that may be used, such as 24GiB or 20GB; by default all.")
+@plain_command()
 def check(path: Path, gpu: str | None, memory: str | None) -> None:
     """Try everything that could stop a run, without running it; show its plan and the resolved configuration.
 
     The plan is what training would begin with: how it uses the GPU, and the memory and time that this should take. It
     needs neither the card nor the weights. Exit code 1 if any check fails or no plan fits.
     """
-    quiet_console()
     from pipelines.finetune import finetune
     from pipelines.forecast import hardware_of
     from pipelines.origins import resolved_lines
     from pipelines.preflight import CHECKS, preflight
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        hardware = hardware_of(gpu, memory)
-        config = finetune.check(path)
+    hardware = hardware_of(gpu, memory)
+    config = finetune.check(path)
     failed = 0
     for number, outcome in enumerate(preflight(config), start=1):
         label = f"{number}/{len(CHECKS)} {outcome.name:<10}"
@@ -94,18 +96,16 @@ def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) ->
 @main.command()
 @config_option
 @click.option("-n", "count", default=3, show_default=True, type=click.IntRange(min=1), help="Rows to show.")
+@plain_command()
 def preview(path: Path, count: int) -> None:
     """Show rows as they would be trained, rendered and as token ids, without running the pipeline."""
-    quiet_console()
     from pipelines.finetune import finetune
     from pipelines.preview import preview
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        config = finetune.check(path)
-        config.require()
-        for line in preview(config, count):
-            click.echo(line)
+    config = finetune.check(path)
+    config.require()
+    for line in preview(config, count):
+        click.echo(line)
 
 
 @main.command()
@@ -124,132 +124,118 @@ def preview(path: Path, count: int) -> None:
     help="Configuration that names the model of the registry.",
 )
 @click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@plain_command()
 def generate(instruction: str, model: str, path: Path | None, max_new_tokens: int) -> None:
     """Answer an INSTRUCTION with a tuned model, word by word; Ctrl-C ends it."""
-    quiet_console()
     from pipelines.generate import generate
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        try:
-            generate(instruction, model, path, max_new_tokens)
-        except KeyboardInterrupt:
-            click.echo()
-            raise SystemExit(130) from None
+    try:
+        generate(instruction, model, path, max_new_tokens)
+    except KeyboardInterrupt:
+        click.echo()
+        raise SystemExit(130) from None
 
 
 @main.command()
 @click.argument("names", nargs=-1, required=True, metavar="RUN RUN [...]")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+@html_option
+@plain_command()
 def compare(names: tuple[str, ...], html: Path | None) -> None:
     """Show the evaluations of runs side by side: names or ids of runs, or MODEL:NUMBER, MODEL:production."""
-    quiet_console()
     from pipelines.compare import draw, evaluations_of, shown
-    from pipelines.strict import plain_errors
     from steps.page import render
 
-    with plain_errors():
-        evaluations = evaluations_of(names)
-        click.echo(shown(evaluations), nl=False)
-        if html is not None:
-            html.write_text(render(draw(evaluations)), encoding="utf-8")
+    evaluations = evaluations_of(names)
+    click.echo(shown(evaluations), nl=False)
+    if html is not None:
+        html.write_text(render(draw(evaluations)), encoding="utf-8")
 
 
 @main.command()
 @click.argument("name", required=False, metavar="[MODEL:VERSION | RUN | PATH]")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page into this file too.")
+@html_option
+@plain_command()
 def lineage(name: str | None, html: Path | None) -> None:
     """Show where a model comes from, and check every hash that can be checked here.
 
     By default of the newest version of the only model. Exit code 1 where a byte is not what was recorded.
     """
-    quiet_console()
     from pipelines.lineage import lineage_of, shown, wrong
-    from pipelines.strict import plain_errors
     from steps.errors import ModelError
 
-    with plain_errors():
-        found = lineage_of(name)
-        click.echo(shown(found), nl=False)
-        if html is not None:
-            html.write_text(found.html(), encoding="utf-8")
-        if changed := wrong(found):
-            raise ModelError("\n".join(changed))
+    found = lineage_of(name)
+    click.echo(shown(found), nl=False)
+    if html is not None:
+        html.write_text(found.html(), encoding="utf-8")
+    if changed := wrong(found):
+        raise ModelError("\n".join(changed))
 
 
 @main.command()
 @click.option("--model", help="Only runs of this ZenML model.")
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(min=1), help="Runs to show.")
+@plain_command()
 def runs(model: str | None, count: int) -> None:
     """Show the history of runs, the newest first: base>tuned of the loss and of two rates, and the stage now."""
-    quiet_console()
     from pipelines.runs import history, shown
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        click.echo(shown(history(model, count)), nl=False)
+    click.echo(shown(history(model, count)), nl=False)
 
 
 @main.command()
 @click.argument("name", metavar="MODEL:VERSION")
 @click.option("--stage", default="production", show_default=True, type=click.Choice(["production", "staging"]))
 @click.option("--force", "reason", metavar="REASON", help="Promote it against the gate's decision; the reason is kept.")
+@plain_command()
 def promote(name: str, stage: str, reason: str | None) -> None:
     """Give a version a stage, if the gate let it pass; the one that has it is archived.
 
     MODEL:VERSION is such as quickstart:3 or quickstart:staging. Rolled back with: qlora rollback
     """
-    quiet_console()
     from pipelines.promotion import promote_by_hand
-    from pipelines.strict import plain_errors
     from steps.errors import ModelError
 
-    with plain_errors():
-        model, colon, version = name.rpartition(":")
-        if not colon:
-            raise ModelError(f"{name}: not MODEL:VERSION, such as {name}:3 or {name}:staging")
-        if reason is not None and not reason.strip():
-            raise ModelError("--force needs a reason: it is kept with the version")
-        promoted = promote_by_hand(model, version, stage, reason)
-        click.echo(f"{model}:{promoted.number} is in {stage}")
+    model, colon, version = name.rpartition(":")
+    if not colon:
+        raise ModelError(f"{name}: not MODEL:VERSION, such as {name}:3 or {name}:staging")
+    if reason is not None and not reason.strip():
+        raise ModelError("--force needs a reason: it is kept with the version")
+    promoted = promote_by_hand(model, version, stage, reason)
+    click.echo(f"{model}:{promoted.number} is in {stage}")
 
 
 @main.command()
 @click.argument("model", required=False)
+@plain_command()
 def rollback(model: str | None) -> None:
     """Put the version back into production that was there before; the present one is archived.
 
     By default of the only MODEL that has a version in production.
     """
-    quiet_console()
     from pipelines.promotion import roll_back
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        present, restored = roll_back(model)
-        click.echo(f"{restored.model.name}:{restored.number} is in production again; {present.number} is archived")
+    present, restored = roll_back(model)
+    click.echo(f"{restored.model.name}:{restored.number} is in production again; {present.number} is archived")
 
 
 @main.command()
 @click.option("--keep", default=3, show_default=True, type=click.IntRange(min=1), help="Newest versions to keep.")
 @click.option("--model", help="Only versions of this ZenML model go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@plain_command()
 def prune(keep: int, model: str | None, yes: bool) -> None:
     """Remove models and data sets that no kept version needs: what and how much is shown first.
 
     Versions in production and staging are always kept, and so is all that a kept version was made from. Reports and
     the history of runs stay.
     """
-    quiet_console()
     from pipelines.prune import remove, shown, unneeded
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        doomed = unneeded(keep, model)
-        if not doomed:
-            click.echo("nothing to remove: every model and data set is needed by a kept version")
-            return
-        click.echo(shown(doomed), nl=False)
-        if yes or click.confirm("Remove them?"):
-            remove(doomed)
-            click.echo("removed; what they were is still in the history: qlora runs")
+    doomed = unneeded(keep, model)
+    if not doomed:
+        click.echo("nothing to remove: every model and data set is needed by a kept version")
+        return
+    click.echo(shown(doomed), nl=False)
+    if yes or click.confirm("Remove them?"):
+        remove(doomed)
+        click.echo("removed; what they were is still in the history: qlora runs")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from steps.evaluate.report import EvaluationReport, Figure
 
 COLUMNS = ("figure", "of", "base", "tuned", "difference", "interval", "verdict")
+WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def cautions(evaluations: Sequence[Evaluated]) -> Iterator[str]:
             yield f"{one.number} and {other.number} have intervals of different confidence."
 
 
-def shown(evaluations: Sequence[Evaluated], width: int = 100) -> str:
+def shown(evaluations: Sequence[Evaluated]) -> str:
     """The comparison for a terminal."""
-    console = plain_console(width)
+    console = plain_console(WIDTH)
     for one in evaluations:
         console.print(f"{one.number}  {one.name}", soft_wrap=True)
     console.print()

@@ -21,7 +21,7 @@ from zenml.utils.settings_utils import get_general_settings, is_stack_component_
 
 from pipelines.credentials import credentials_in
 from pipelines.document import Document, KeyPath, Problem, read_document
-from pipelines.rules import RULES
+from pipelines.rules import combined
 from pipelines.schema import Homes, homes_of, shown, unknown_key, unknown_keys, wrong_values
 from pipelines.stack_settings import EXAMPLE, RUN_PARTS, STACK_PARTS, STACK_SETTINGS, stack_document
 from steps.errors import ConfigError
@@ -88,7 +88,7 @@ def check_config(
     checker = _Checker(document, parameters, step_names, component_settings or {})
     credentials = list(credentials_in(document.values))
     problems = [*document.duplicates, *checker.top_level(), *checker.steps(), *checker.parameters()]
-    problems += [problem for rule in RULES for problem in rule(checker.valid)]
+    problems += combined(checker.valid)
     problems = _without_values(credentials, problems)
     stack = stack_document(document)
     if stack is not None:

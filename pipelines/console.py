@@ -1,11 +1,14 @@
-"""What a person sees on the console while a run goes on."""
+"""What a person sees on the console: of a run, of a command, of an error."""
 
 import io
 import logging
 import os
 import warnings
-from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import click
 
 from pipelines.refusals import refusal
 
@@ -79,6 +82,47 @@ def quiet_console() -> None:
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
     for handler in logging.getLogger().handlers:
         handler.addFilter(CONSOLE_FILTER)
+
+
+class PlainError(click.ClickException):
+    """A user's error at the end of a command: its lines, each after ``error:``, and exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the lines on the error stream."""
+        for line in self.message.splitlines():
+            click.echo(f"error: {line}", file=file, err=True)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """In a command line (any click command, ZenML's too) turn a user's error, or the machine's, into plain lines.
+
+    Elsewhere, say in a notebook or a test, the error itself passes.
+    """
+    try:
+        yield
+    except click.ClickException:  # is plain already
+        raise
+    except Exception as error:
+        plain = refusal(error)
+        if plain is None or click.get_current_context(silent=True) is None:
+            raise
+        raise PlainError(str(plain)) from None
+
+
+@contextmanager
+def plain_command() -> Iterator[None]:
+    """Decorates each command of ``qlora``: libraries are quiet, and what a user or the machine got wrong is plain."""
+    quiet_console()
+    with plain_errors():
+        yield
+
+
+def duration(seconds: float) -> str:
+    """Such as ``12.3 s``, ``5 min``, ``2.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def plain_console(width: int) -> "Console":

@@ -1,5 +1,6 @@
-"""Credentials in a configuration file, which is no place for them: ZenML and every model's provenance keep it."""
+"""Credentials: refused in a configuration, which ZenML and every model's provenance keep, and starred in messages."""
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -23,6 +24,12 @@ REFERENCES = re.compile(r"\{\{.*\}\}|\$\{?\w+\}?")
 
 NAMES_OF_SECRETS = {"authentication_secret"}
 """Keys of ZenML's that hold the name of a secret, not its value."""
+
+VARIABLES = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
+"""Environment variables whose values are starred; wider than :data:`NAMES`, since a star too many does no harm."""
+
+USERS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+"""User and password of an address, or a user alone: starred, the address stays readable."""
 
 ADVICE = (
     "runs, models and ZenML's database keep what a configuration says; take it out, revoke it if the file was shared, "
@@ -53,3 +60,11 @@ def is_credential(name: object, value: object) -> bool:
     if not (isinstance(name, str) and isinstance(value, str) and value) or name in NAMES_OF_SECRETS:
         return False
     return NAMES.fullmatch(name) is not None and REFERENCES.fullmatch(value) is None
+
+
+def without_secrets(text: str) -> str:
+    """Stars for whatever is or looks like a token, a password or a key, wherever it came from."""
+    values = [value for name, value in os.environ.items() if VARIABLES.search(name) and len(value) >= 4]
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return re.sub("|".join(FORMS.values()), "***", USERS.sub("***", text))

@@ -1,7 +1,7 @@
 """The whole system, as its table of contents."""
 
+from pipelines.stack import active_tracker
 from pipelines.strict import strict_pipeline
-from pipelines.tracking import active_tracker
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.sets import set_sources, task_folders
 from steps.evaluate.step import evaluate

@@ -14,6 +14,7 @@ from zenml.models import ArtifactVersionResponse, ModelVersionResponse, Pipeline
 
 from materializers.record import figures_of
 from pipelines.versions import outputs_of
+from steps.lineage.sources import revision
 
 EQUALS = "equals"
 """Metadata of a version whose run made nothing new: the version, ``MODEL:NUMBER``, whose run made its artifacts."""
@@ -86,8 +87,6 @@ def base_name(lock: ArtifactVersionResponse) -> str:
 
 def data_revisions(lock: ArtifactVersionResponse) -> list[str]:
     """Seven characters of each source's revision."""
-    from steps.lineage.sources import revision
-
     return [revision(source).removeprefix("sha256:")[:7] for source in lock.load().sources]
 
 

@@ -28,6 +28,7 @@ from steps.lineage.tell import Figures, artifacts_of, tell
 from steps.provenance import PROVENANCE
 from steps.record import ArtifactRecord, check_folder, read_record
 
+WIDTH = 120
 REPORTS = ("training_report", "evaluation_report", "merge_report", "promotion_decision")
 
 
@@ -78,7 +79,7 @@ def wrong(lineage: Lineage) -> list[str]:
     return [f"{entry.name}: {entry.state}" for entry in entries if entry.state.startswith("changed")]
 
 
-def shown(lineage: Lineage, width: int = 120) -> str:
+def shown(lineage: Lineage) -> str:
     """The lineage as a tree for a terminal; long values are folded, never cut."""
     tree = Tree(Text(lineage.name))
     for branch in lineage.branches:
@@ -87,12 +88,12 @@ def shown(lineage: Lineage, width: int = 120) -> str:
         for entry in branch.entries:
             state = f"  [{entry.state}]" if entry.state else ""
             twig.add(Text(f"{entry.name:<{min(names, 40)}}  {entry.value}{state}", overflow="fold"))
-    return printed(tree, width)
+    return printed(tree, WIDTH)
 
 
 def _subject(name: str | None) -> Subject:
     if name is None:
-        return _of_version(version_in_stage(ModelStages.LATEST, None))
+        return _of_version(version_in_stage(ModelStages.LATEST, None, "name one: qlora lineage MODEL:VERSION"))
     if Path(name).is_dir():
         return Subject(name, Path(name), _figures_beside(Path(name)))
     model, colon, version = name.rpartition(":")

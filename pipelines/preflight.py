@@ -35,10 +35,18 @@ class Subject:
 
     @cached_property
     def model_lock(self) -> ModelLock:
-        """The base model at its exact state; two checks need it, and hashing large weights takes a while."""
+        """The base model at its exact state; three checks need it, and hashing large weights takes a while."""
         from steps.resolve.base_model import lock_model
 
         return lock_model(self.config.valid("base_model", BaseModelParameters))
+
+    @property
+    def readable_model(self) -> ModelLock:
+        """The same, for the checks after the one that says why it cannot be read."""
+        try:
+            return self.model_lock
+        except ModelError:
+            raise ModelError("not tried, since the base model cannot be read") from None
 
 
 @dataclass(frozen=True)
@@ -145,13 +153,9 @@ def _prompt(subject: Subject) -> str:
     from steps.format.tokenize import Encoder
     from steps.resolve.base_model import local_tokenizer
 
-    prompt = subject.config.valid("prompt", PromptParameters)
-    try:
-        folder = local_tokenizer(subject.model_lock)
-    except ModelError:
-        raise ModelError("not tried, since the base model cannot be read") from None
-    template = bind_template(prompt.template, prompt.system, folder)
-    require_round_trip(Encoder(template), subject.model_lock.name)
+    prompt, lock = subject.config.valid("prompt", PromptParameters), subject.readable_model
+    template = bind_template(prompt.template, prompt.system, local_tokenizer(lock))
+    require_round_trip(Encoder(template), lock.name)
     eos, pad = template.tokenizer.eos_token, template.tokenizer.pad_token
     return f"template {template.name}; an answer ends with {eos}, padding is {pad}"
 
@@ -168,10 +172,7 @@ def _disk(subject: Subject) -> str:
     folder = local_path(store.path, store)
     if folder is None:
         return f"{store.path} is remote and was not measured"
-    try:
-        lock = subject.model_lock
-    except ModelError:
-        raise ModelError("not tried, since the base model cannot be read") from None
+    lock = subject.readable_model
     expanded = bool(lock.package or lock.quantization)
     full = model_size(lock) * (EXPANSION["nf4"] if expanded else 1)  # larger formats expand less
     copies = 2 if expanded or lock.pickled else 1  # the merged model, and safetensors at full precision if need be

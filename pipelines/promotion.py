@@ -6,7 +6,7 @@ from zenml.utils.pagination_utils import depaginate
 
 from materializers.directory import MANIFEST
 from materializers.registry import PRODUCTION, holder, place, promote, versions_before
-from pipelines.versions import model_version
+from pipelines.versions import model_version, version_in_stage
 from steps.errors import ModelError
 
 
@@ -42,22 +42,20 @@ def roll_back(model: str | None) -> tuple[ModelVersionResponse, ModelVersionResp
     Raises:
         ModelError: nothing is in production, or nothing was before, or nothing of that is left.
     """
-    present = holder(model or _only_model(), PRODUCTION)
+    if model is None:
+        model = version_in_stage(PRODUCTION, None, "name yours: qlora rollback MODEL").model.name
+    present = holder(model, PRODUCTION)
     if present is None:
         raise ModelError(f"model {model} has no version in production, so there is nothing to roll back")
-    name, before = present.model.name, versions_before(present, PRODUCTION)
-    known = {one.number: one for one in _versions(name)}
+    before = versions_before(present, PRODUCTION)
+    known = {one.number: one for one in depaginate(Client().list_model_versions, model=model, hydrate=True)}
     for at, number in enumerate(before):
         if number in known and _servable(known[number]):
             by = f"qlora rollback of version {present.number}"
             place(known[number], PRODUCTION, before[at + 1 :], by, "")
             return present, known[number]
     left = f"; version {before[0]} was, and has no merged model any more" if before else ""
-    raise ModelError(f"{name}:{present.number}: nothing is known to have been in production before it{left}")
-
-
-def _versions(model: str) -> list[ModelVersionResponse]:
-    return list(depaginate(Client().list_model_versions, model=model, hydrate=True))
+    raise ModelError(f"{model}:{present.number}: nothing is known to have been in production before it{left}")
 
 
 def _servable(version: ModelVersionResponse) -> bool:
@@ -81,12 +79,3 @@ def _require_decision(version: ModelVersionResponse, name: str, stage: str) -> N
             f"{name}: its decision is of a time when {then} was in production, and now version {present.number} is; "
             f"run its configuration again with steps.evaluate.enable_cache: false, or {by_hand}"
         )
-
-
-def _only_model() -> str:
-    found = Client().list_model_versions(stage=PRODUCTION, size=200, hydrate=True).items
-    names = sorted({one.model.name for one in found})
-    if len(names) != 1:
-        has = f"several models have one ({', '.join(names)}); name yours" if names else "no model has one"
-        raise ModelError(f"which version in production to roll back? {has}")
-    return names[0]

@@ -125,13 +125,9 @@ def freed_bytes(doomed: list[Unneeded]) -> int:
 
 def size(count: int) -> str:
     """Bytes as people read them."""
-    return (
-        f"{count / 1e9:,.2f} GB"
-        if count >= 1e8
-        else f"{count / 1e6:,.2f} MB"
-        if count >= 1e5
-        else f"{count / 1e3:,.1f} kB"
-    )
+    if count >= 1e8:
+        return f"{count / 1e9:,.2f} GB"
+    return f"{count / 1e6:,.2f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
 def _kept(

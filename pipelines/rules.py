@@ -1,5 +1,6 @@
 """What one room's parameters mean for another's: combinations that each room alone would accept."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipelines.document import Problem
@@ -15,10 +16,7 @@ INTERVALS = ("evaluate_every", "evaluations_per_epoch")
 """Two ways to say how often the validation loss is measured."""
 
 
-def _validation_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    splits, training = parameters.get("splits"), parameters.get("training")
-    if not (isinstance(splits, SplitParameters) and isinstance(training, TrainingParameters)):
-        return
+def _validation_rows_exist(splits: SplitParameters, training: TrainingParameters) -> Iterator[Problem]:
     if splits.validation == 0 and training.early_stopping is not None:
         yield Problem(
             ("parameters", "splits", "validation"),
@@ -39,19 +37,15 @@ def _validation_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Pro
         )
 
 
-def _one_interval(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    training = parameters.get("training")
-    if isinstance(training, TrainingParameters) and set(INTERVALS) <= training.model_fields_set:
+def _one_interval(training: TrainingParameters) -> Iterator[Problem]:
+    if set(INTERVALS) <= training.model_fields_set:
         yield Problem(
             ("parameters", "training", "evaluations_per_epoch"),
             "says how often the validation loss is measured, and so does evaluate_every; remove one of them",
         )
 
 
-def _adapter_fits_quantization(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    quantization, training = parameters.get("quantization"), parameters.get("training")
-    if not (isinstance(quantization, QuantizationParameters) and isinstance(training, TrainingParameters)):
-        return
+def _adapter_fits_quantization(quantization: QuantizationParameters, training: TrainingParameters) -> Iterator[Problem]:
     if training.lora.initialization == "loftq" and quantization.kind not in ("nf4", "fp4"):
         yield Problem(
             ("parameters", "training", "lora", "initialization"),
@@ -66,19 +60,15 @@ def _adapter_fits_quantization(parameters: Mapping[str, Parameters]) -> Iterator
         )
 
 
-def _test_rows_exist(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    splits = parameters.get("splits")
-    if isinstance(splits, SplitParameters) and splits.test == 0:
+def _test_rows_exist(splits: SplitParameters) -> Iterator[Problem]:
+    if splits.test == 0:
         yield Problem(
             ("parameters", "splits", "test"),
             "is 0, but evaluate compares base and tuned on test rows; give it a share",
         )
 
 
-def _micro_batch_divides(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    plan, training = parameters.get("plan"), parameters.get("training")
-    if not (isinstance(plan, PlanParameters) and isinstance(training, TrainingParameters)):
-        return
+def _micro_batch_divides(plan: PlanParameters, training: TrainingParameters) -> Iterator[Problem]:
     blocks = training.batch_size * training.gradient_accumulation
     problem = plan.distributed.misfit(blocks)
     if problem:
@@ -90,10 +80,7 @@ def _micro_batch_divides(parameters: Mapping[str, Parameters]) -> Iterator[Probl
         yield Problem(("parameters", "plan", "micro_batch"), problem)
 
 
-def _reference_text_exists(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    evaluation, promotion = parameters.get("evaluation"), parameters.get("promotion")
-    if not (isinstance(evaluation, EvaluationParameters) and isinstance(promotion, PromotionParameters)):
-        return
+def _reference_text_exists(evaluation: EvaluationParameters, promotion: PromotionParameters) -> Iterator[Problem]:
     asked = "max_forgetting" in promotion.model_fields_set and promotion.max_forgetting is not None
     if asked and evaluation.reference_text is None:
         yield Problem(
@@ -102,10 +89,7 @@ def _reference_text_exists(parameters: Mapping[str, Parameters]) -> Iterator[Pro
         )
 
 
-def _figures_are_measured(parameters: Mapping[str, Parameters]) -> Iterator[Problem]:
-    evaluation, promotion = parameters.get("evaluation"), parameters.get("promotion")
-    if not (isinstance(evaluation, EvaluationParameters) and isinstance(promotion, PromotionParameters)):
-        return
+def _figures_are_measured(evaluation: EvaluationParameters, promotion: PromotionParameters) -> Iterator[Problem]:
     drawn = evaluation.sampling.pass_at if evaluation.sampling else ()
     for name, key in promotion.figures.items():
         place = ("parameters", "promotion", *key)
@@ -116,7 +100,7 @@ def _figures_are_measured(parameters: Mapping[str, Parameters]) -> Iterator[Prob
             yield Problem(place, f"{name!r} is not measured, since evaluation.sandbox.execute is never; change either")
 
 
-RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
+RULES: Sequence[Callable[..., Iterator[Problem]]] = (
     _validation_rows_exist,
     _one_interval,
     _adapter_fits_quantization,
@@ -125,4 +109,12 @@ RULES: Sequence[Callable[[Mapping[str, Parameters]], Iterator[Problem]]] = (
     _reference_text_exists,
     _figures_are_measured,
 )
-"""Each looks only at parameters that are valid by themselves."""
+"""Each takes the parameters that it looks at, by their names in a configuration."""
+
+
+def combined(valid: Mapping[str, Parameters]) -> Iterator[Problem]:
+    """What every rule says whose parameters are valid by themselves."""
+    for rule in RULES:
+        names = inspect.signature(rule).parameters
+        if names.keys() <= valid.keys():
+            yield from rule(**{name: valid[name] for name in names})

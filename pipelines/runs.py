@@ -1,14 +1,13 @@
 """The history of runs as a table."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, PipelineRunResponse
 
-from pipelines.console import plain_table, printed
+from pipelines.console import duration, plain_table, printed
 from pipelines.labels import base_name, data_revisions, equal_to, label_finished
 from pipelines.versions import outputs_of, require_model
 
@@ -56,7 +55,7 @@ def row(run: PipelineRunResponse) -> list[str]:
         _pair(figures, "parses", ".0%"),
         (version.stage or _unchanged(version)) if version else "",
         f"{cached}/{len(steps)}",
-        duration(run.end_time - run.start_time) if run.start_time and run.end_time else "",
+        duration((run.end_time - run.start_time).total_seconds()) if run.start_time and run.end_time else "",
         str(run.status),
     ]
 
@@ -69,14 +68,6 @@ def shown(rows: Sequence[Sequence[str]]) -> str:
     for values in rows:
         table.add_row(*values)
     return printed(table, WIDTH)
-
-
-def duration(time: timedelta) -> str:
-    """Such as ``12 s``, ``5 min``, ``2.5 h``."""
-    seconds = time.total_seconds()
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _unchanged(version: ModelVersionResponse) -> str:

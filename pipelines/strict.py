@@ -1,10 +1,9 @@
 """A ZenML pipeline that refuses a configuration it does not wholly understand."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import Any, Self, cast
 
 import click
 from zenml.client import Client
@@ -14,9 +13,8 @@ from zenml.pipelines.pipeline_definition import Pipeline
 from zenml.steps import BaseStep
 
 from pipelines.config import CheckedConfig, Parameter, check_config
-from pipelines.console import quiet_console
+from pipelines.console import plain_errors, quiet_console
 from pipelines.labels import label
-from pipelines.refusals import refusal
 from pipelines.stack_settings import RUN_PARTS, joined
 from pipelines.summary import summarise
 from steps.errors import ConfigError
@@ -123,27 +121,3 @@ def part_of(whole: StrictPipeline) -> Callable[[Callable[..., Any]], StrictPipel
         return pipeline
 
     return make
-
-
-class PlainError(click.ClickException):
-    """A user's error at the end of a command: its lines, each after ``error:``, and exit code 1."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the lines on the error stream."""
-        for line in self.message.splitlines():
-            click.echo(f"error: {line}", file=file, err=True)
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """In a command line (any click command, ZenML's too) turn a user's error, or the machine's, into plain lines.
-
-    Elsewhere, say in a notebook or a test, the error itself passes.
-    """
-    try:
-        yield
-    except Exception as error:
-        plain = refusal(error)
-        if plain is None or click.get_current_context(silent=True) is None:
-            raise
-        raise PlainError(str(plain)) from None

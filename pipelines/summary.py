@@ -1,7 +1,6 @@
 """What a finished run says last: what ran, what it brought, and where the results lie."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
-from zenml.models import ArtifactVersionResponse, PipelineRunResponse, StepRunResponse
+from zenml.models import PipelineRunResponse, StepRunResponse
 from zenml.utils.dashboard_utils import get_run_url
 
 from materializers.directory import FILES
 from materializers.page import PAGE
-from pipelines.console import plain_console, plain_table, text_of
+from pipelines.console import duration, plain_console, plain_table, text_of
+from pipelines.versions import outputs_of
 
 if TYPE_CHECKING:
     from steps.evaluate.report import EvaluationReport, Sample
@@ -37,20 +37,17 @@ def summarise(run: PipelineRunResponse) -> str:
     console.print(f"\nRun {run.name} finished\n")
     console.print(_steps(run))
     console.print()
-    if "evaluate" in run.steps:
-        report: EvaluationReport = _output(run, "evaluate", "evaluation_report").load()
+    outputs = outputs_of(run)
+    if "evaluation_report" in outputs:
+        report: EvaluationReport = outputs["evaluation_report"].load()
         console.print(_figures(report))
         _print_sample(console, _telling_sample(report.samples))
-    if "promote" in run.steps:
-        _print_decision(console, _output(run, "promote", "promotion_decision").load())
+    if "promotion_decision" in outputs:
+        _print_decision(console, outputs["promotion_decision"].load())
     console.print("Where things are", soft_wrap=True)
     for name, place in _places(run):
         console.print(f"  {name:<20} {place}", soft_wrap=True)
     return text_of(console)
-
-
-def _output(run: PipelineRunResponse, step: str, name: str) -> ArtifactVersionResponse:
-    return run.steps[step].outputs[name][0]
 
 
 def _steps(run: PipelineRunResponse) -> Table:
@@ -68,9 +65,7 @@ def _table(first: str, *others: str) -> Table:
 def _duration(step: StepRunResponse) -> str:
     if step.start_time is None or step.end_time is None:
         return ""
-    duration: timedelta = step.end_time - step.start_time
-    minutes, seconds = divmod(duration.total_seconds(), 60)
-    return f"{minutes:.0f} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
+    return duration((step.end_time - step.start_time).total_seconds())
 
 
 def _figures(report: "EvaluationReport") -> Table:
@@ -110,14 +105,13 @@ def _print_decision(console: Console, decision: "PromotionDecision") -> None:
 
 
 def _places(run: PipelineRunResponse) -> Iterator[tuple[str, str]]:
-    if "merge" in run.steps:
-        yield "merged model", f"{_output(run, 'merge', 'merged_model').uri}/{FILES}"
-    if "export" in run.steps:
-        yield "exported model", f"{_output(run, 'export', 'exported_model').uri}/{FILES}"
-    for step in run.steps.values():
-        for name, artifacts in step.outputs.items():
-            if name.endswith(("_report", "_decision")):
-                yield name.replace("_", " "), f"{artifacts[0].uri}/{PAGE}"
+    outputs = outputs_of(run)
+    for name in ("merged_model", "exported_model"):
+        if name in outputs:
+            yield name.replace("_", " "), f"{outputs[name].uri}/{FILES}"
+    for name, artifact in outputs.items():
+        if name.endswith(("_report", "_decision")):
+            yield name.replace("_", " "), f"{artifact.uri}/{PAGE}"
     yield "dashboard", "make dashboard"
     yield (
         "run page",

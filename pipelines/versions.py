@@ -49,26 +49,29 @@ def model_version(model: str, version: str) -> ModelVersionResponse:
     )
 
 
-def version_in_stage(stage: str, model: str | None) -> ModelVersionResponse:
+def version_in_stage(stage: str, model: str | None, name_it: str) -> ModelVersionResponse:
     """The version of the model in that stage; without a model's name of the only one that has any.
+
+    Args:
+        stage: ``production``, ``staging`` or ``latest``.
+        model: its name.
+        name_it: how a user names a model, for the error where several have one.
 
     Raises:
         ModelError: no model has one, or several have.
     """
     if model is not None:
         return model_version(model, stage)
-    names = model_names()
-    if stage != ModelStages.LATEST:
+    if stage == ModelStages.LATEST:
+        names, first = set(model_names()), "run a pipeline"
+    else:
         found = Client().list_model_versions(stage=stage, size=200, hydrate=True).items
-        names = [one.model.name for one in found]
-    if len(names) != 1:
-        has = (
-            f"several models have one: {_listed(sorted(names))}; name the run's configuration with -c"
-            if names
-            else f"no model has one; promote a version with: qlora promote MODEL:NUMBER --stage {stage}"
-        )
-        raise ModelError(f"--model {stage}: {has}")
-    return model_version(names[0], stage)
+        names, first = {one.model.name for one in found}, f"qlora promote MODEL:NUMBER --stage {stage}"
+    if not names:
+        raise ModelError(f"{stage}: no model has such a version; first: {first}")
+    if len(names) > 1:
+        raise ModelError(f"{stage}: several models have such a version ({_listed(sorted(names))}); {name_it}")
+    return model_version(names.pop(), stage)
 
 
 def model_names() -> list[str]:

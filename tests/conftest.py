@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from steps.merge.report import MergeReport
     from tests.tiny_run import TinyRun
 
 # Set before any test module imports zenml: the import alone writes a configuration file where this points.
@@ -56,3 +57,16 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> "TinyRun":
     run = make_tiny_run(tmp_path_factory.mktemp("tiny"))
     gc.freeze()
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_merge(tiny_run: "TinyRun", tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, MergeReport]":
+    """The merged model of ``tiny_run``, without a card, and what the merge reports; shared, so never changed."""
+    folder = tmp_path_factory.mktemp("merged") / "merged"
+    return folder, tiny_run.merge(folder)
+
+
+@pytest.fixture(scope="session")
+def merged(tiny_merge: "tuple[Path, MergeReport]") -> Path:
+    """The folder of ``tiny_merge``."""
+    return tiny_merge[0]

@@ -30,9 +30,7 @@ LONGER = {
     "tests/benchmarks/gpu_training.py:their_trainer": THEIRS,
     "tests/benchmarks/several_gpus.py:measure": TABLE,
     "tests/end_to_end/test_server_drill.py:test_the_server_restarts_between_two_steps": STORY,
-    "tests/pipelines/test_compare.py:evaluation": TABLE,
     "tests/pipelines/test_shipped_configs.py:test_llama2_7b_is_the_notebook": TABLE,
-    "tests/pipelines/test_summary.py:evaluate": TABLE,
     "tests/tiny_peft.py:tiny_peft": TABLE,
 }
 """Functions that may be longer, and why."""

@@ -11,7 +11,10 @@ from steps.format.params import PromptParameters
 from steps.format.report import FormatReport
 from steps.ingest.ingest import ingest_sources
 from steps.ingest.report import IngestReport
+from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
+from steps.merge.report import MergeReport
+from steps.merge.shards import waiting_shards
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import lock_model
@@ -64,6 +67,15 @@ class TinyRun:
         return train_adapter(
             blocks or self.blocks, self.model, self.tokenizer, training, output, store, on_metrics, plan
         )
+
+    def merge(self, output: Path, merging: MergeParameters = FEW_ANSWERS) -> MergeReport:
+        """Merge the adapter into a folder of its own, as the step does."""
+        output.mkdir(exist_ok=True)
+        models = self.lock, self.model, self.adapter
+        shards = waiting_shards(*models, merging.target, output.parent)
+        report = merge_adapter(*models, self.tokenizer, self.examples["test"], merging, output, shards)
+        shards.remove()
+        return report
 
 
 def make_tiny_run(folder: Path, width: int = 64) -> TinyRun:

@@ -7,6 +7,7 @@ from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 
 from materializers.registry import PRODUCTION, holder
+from pipelines.console import duration
 from pipelines.labels import ALWAYS_RUNS, equal_to
 from pipelines.versions import outputs_of
 
@@ -22,19 +23,18 @@ def account(run: PipelineRunResponse, seconds: float) -> Iterator[str]:
     version = run.model_version
     name = f"{version.model.name}:{version.number}" if version else run.name
     production = _in_production(run)
-    took = f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
     if run.status != ExecutionStatus.COMPLETED:
         yield f"{run.name} is {run.status}; see how it goes with: qlora runs"
     elif ran == [ALWAYS_RUNS]:
         made = f" as {equal_to(version)} made it" if version and equal_to(version) else ""
-        yield f"nothing changed: all but {ALWAYS_RUNS} came from the cache{made}; {production}; {took}"
+        yield f"nothing changed: all but {ALWAYS_RUNS} came from the cache{made}; {production}; {duration(seconds)}"
     else:
         cached = [name for name in run.steps if name not in ran]
         yield f"ran: {', '.join(ran)}; from the cache: {', '.join(cached) or 'none'}"
         yield from _data(run, ran)
         yield from _figures(run)
         verb = "retrained" if "train" in ran else "evaluated" if "evaluate" in ran else "ran"
-        yield f"{verb}, {_decision(run, name)}; {production}; {took}"
+        yield f"{verb}, {_decision(run, name)}; {production}; {duration(seconds)}"
 
 
 def _data(run: PipelineRunResponse, ran: list[str]) -> Iterator[str]:

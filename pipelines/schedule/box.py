@@ -1,6 +1,7 @@
 """Schedules on this machine: a systemd timer, or a crontab line where systemd does not run."""
 
 from datetime import datetime
+from types import ModuleType
 
 from pipelines.schedule import crontab, store, systemd
 from pipelines.schedule.cron import next_due
@@ -22,15 +23,14 @@ def install(schedule: Schedule) -> str:
     where = systemd.manager() or ("crontab" if crontab.available() else "")
     if not where:
         raise DeviceError(NOWHERE)
-    name = schedule.name
-    former = [one for one in store.entries() if one.schedule.name == name]
-    if former and former[0].where != where:
-        _take_out(name, former[0].where)
+    former = next((one for one in store.entries() if one.schedule.name == schedule.name), None)
+    if former is not None and former.where != where:
+        _keeper(former).remove(former)
     entry = store.entry_of(schedule, where)
-    output = crontab.install(entry) if where == "crontab" else systemd.install(entry)
+    output = _keeper(entry).install(entry)
     store.keep(entry)
     does = "changed" if former else "scheduled"
-    return f"{name} is {does} ({where}): {schedule.configuration}; next run {_next(schedule)}; {output}"
+    return f"{schedule.name} is {does} ({where}): {schedule.configuration}; next run {_next(schedule)}; {output}"
 
 
 def listed() -> list[Listed]:
@@ -40,45 +40,46 @@ def listed() -> list[Listed]:
 
 def pause(name: str) -> str:
     """Let it rest until it is resumed."""
-    where = store.entry_named(name).where
-    crontab.pause(name) if where == "crontab" else systemd.pause(name, where)
+    entry = store.entry_named(name)
+    _keeper(entry).pause(entry)
     return f"{name} is paused; it goes on with: qlora schedule resume {name}"
 
 
 def resume(name: str) -> str:
     """Let it run again at its times."""
     entry = store.entry_named(name)
-    crontab.resume(name) if entry.where == "crontab" else systemd.resume(name, entry.where)
+    _keeper(entry).resume(entry)
     return f"{name} is active; next run {_next(entry.schedule)}"
 
 
 def remove(name: str) -> str:
     """Forget it; its runs, models and log stay."""
-    _take_out(name, store.entry_named(name).where)
+    entry = store.entry_named(name)
+    _keeper(entry).remove(entry)
     store.forget(name)
     return f"{name} is removed; its runs and models stay"
 
 
 def run_now(name: str) -> str:
     """Start a run of it as its time would."""
-    where = store.entry_named(name).where
-    follow = crontab.run_now(name) if where == "crontab" else systemd.run_now(name, where)
-    return f"{name} is started; watch it with: {follow}"
+    entry = store.entry_named(name)
+    return f"{name} is started; watch it with: {_keeper(entry).run_now(entry)}"
 
 
-def _take_out(name: str, where: str) -> None:
-    crontab.remove(name) if where == "crontab" else systemd.remove(name, where)
+def _keeper(entry: store.Entry) -> ModuleType:
+    """The module that has it; both have install, active, pause, resume, remove and run_now."""
+    return crontab if entry.where == "crontab" else systemd
 
 
 def _listed(entry: store.Entry) -> Listed:
-    schedule, where = entry.schedule, entry.where
+    schedule = entry.schedule
     return Listed(
         name=schedule.name,
-        where=where,
+        where=entry.where,
         cron=schedule.cron,
         configuration=str(schedule.configuration),
         stack=schedule.stack or "",
-        active=crontab.active(schedule.name) if where == "crontab" else systemd.active(schedule.name, where),
+        active=_keeper(entry).active(entry),
         next_run=_next(schedule),
         last_result=store.noted(schedule.name),
     )

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import click
 
-from pipelines.console import quiet_console
+from pipelines.console import plain_command
 
 
 @click.group(invoke_without_command=True)
@@ -36,22 +36,17 @@ def schedule(
         return
     if path is None or cron is None:
         raise click.UsageError("needs -c CONFIG and --cron, or one of list, pause, resume, remove, run-now")
-    quiet_console()
-    from pipelines.strict import plain_errors
-
-    with plain_errors():
+    with plain_command():
         click.echo(_install(path, cron, name, stack, on_failure))
 
 
 @schedule.command("list")
+@plain_command()
 def list_() -> None:
     """Show every schedule: when it runs next, and how its last run ended."""
-    quiet_console()
     from pipelines.schedule.table import shown
-    from pipelines.strict import plain_errors
 
-    with plain_errors():
-        click.echo(shown([one for home in _homes() for one in home.listed()]), nl=False)
+    click.echo(shown([one for home in _homes() for one in home.listed()]), nl=False)
 
 
 @schedule.command()
@@ -82,12 +77,9 @@ def run_now(name: str) -> None:
     _do("run_now", name)
 
 
+@plain_command()
 def _do(action: str, name: str) -> None:
-    quiet_console()
-    from pipelines.strict import plain_errors
-
-    with plain_errors():
-        click.echo(getattr(_home_of(name), action)(name))
+    click.echo(getattr(_home_of(name), action)(name))
 
 
 def _homes() -> tuple[ModuleType, ModuleType]:
@@ -114,7 +106,7 @@ def _install(path: Path, cron: str, name: str | None, stack: str | None, on_fail
 
     from pipelines.finetune import finetune
     from pipelines.schedule.plan import Schedule, name_of
-    from pipelines.schedule.stack import on_stack
+    from pipelines.stack import on_stack
     from steps.errors import ConfigError
 
     planned = Schedule(name or name_of(path), path.resolve(), cron, stack, on_failure)

@@ -4,11 +4,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from zenml.integrations.kubernetes.constants import KUBERNETES_CRON_JOB_METADATA_KEY
+from zenml.models import ScheduleResponse
+from zenml.orchestrators import BaseOrchestrator
+
 if TYPE_CHECKING:
     from kubernetes import client as k8s
     from zenml.integrations.kubernetes.orchestrators import KubernetesOrchestrator
-    from zenml.models import ScheduleResponse
-    from zenml.orchestrators import BaseOrchestrator
 
 LABEL = "qlora/schedule"
 """Label of the pod that runs a pipeline; its value is the schedule's name."""
@@ -19,7 +21,7 @@ def labelled(name: str) -> dict[str, Any]:
     return {"orchestrator.kubernetes": {"orchestrator_pod_settings": {"labels": {LABEL: name}}}}
 
 
-def remove_unknown(orchestrator: "BaseOrchestrator", name: str, rows: "Sequence[ScheduleResponse]") -> None:
+def remove_unknown(orchestrator: BaseOrchestrator, name: str, rows: Sequence[ScheduleResponse]) -> None:
     """Remove the CronJobs of a schedule that none of ZenML's rows knows."""
     known = {name_of(row) for row in rows}
     api, namespace = _api(orchestrator)
@@ -28,7 +30,7 @@ def remove_unknown(orchestrator: "BaseOrchestrator", name: str, rows: "Sequence[
             api.delete_namespaced_cron_job(job.metadata.name, namespace)
 
 
-def run_now(orchestrator: "BaseOrchestrator", row: "ScheduleResponse") -> str:
+def run_now(orchestrator: BaseOrchestrator, row: ScheduleResponse) -> str:
     """Make a Job of the CronJob's template, as ``kubectl create job --from`` does; gives its name."""
     from kubernetes import client as k8s
 
@@ -50,10 +52,8 @@ def run_now(orchestrator: "BaseOrchestrator", row: "ScheduleResponse") -> str:
     return name
 
 
-def name_of(row: "ScheduleResponse") -> str:
+def name_of(row: ScheduleResponse) -> str:
     """The CronJob that a row stands for; empty where there is none."""
-    from zenml.integrations.kubernetes.constants import KUBERNETES_CRON_JOB_METADATA_KEY
-
     return str(row.run_metadata.get(KUBERNETES_CRON_JOB_METADATA_KEY, ""))
 
 
@@ -64,7 +64,7 @@ def _labelled(api: "k8s.BatchV1Api", namespace: str, name: str) -> "Iterator[k8s
             yield job
 
 
-def _api(orchestrator: "BaseOrchestrator") -> "tuple[k8s.BatchV1Api, str]":
+def _api(orchestrator: BaseOrchestrator) -> "tuple[k8s.BatchV1Api, str]":
     from kubernetes import client as k8s
 
     there = cast("KubernetesOrchestrator", orchestrator)

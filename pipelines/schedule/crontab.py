@@ -7,7 +7,7 @@ import subprocess
 
 from pipelines.schedule.commands import run
 from pipelines.schedule.cron import portable
-from pipelines.schedule.store import Entry, entry_named, log_file
+from pipelines.schedule.store import Entry, log_file
 from steps.errors import DeviceError
 
 PAUSED = "#paused "
@@ -23,34 +23,33 @@ def available() -> bool:
 
 def install(entry: Entry) -> str:
     """Put its line into the table instead of one of the same name; where its output goes."""
-    name = entry.schedule.name
-    _write([*_others(name), line_of(entry)])
-    return f"output: {log_file(name)}"
+    _write([*_others(entry), line_of(entry)])
+    return f"output: {log_file(entry.schedule.name)}"
 
 
-def active(name: str) -> bool:
+def active(entry: Entry) -> bool:
     """Whether its line is there and not commented out."""
-    return any(_mark(name) in line and not line.startswith(PAUSED) for line in _lines())
+    return any(_mark(entry) in line and not line.startswith(PAUSED) for line in _lines())
 
 
-def pause(name: str) -> None:
+def pause(entry: Entry) -> None:
     """Comment its line out."""
-    _write([*_others(name), PAUSED + line_of(entry_named(name))])
+    _write([*_others(entry), PAUSED + line_of(entry)])
 
 
-def resume(name: str) -> None:
+def resume(entry: Entry) -> None:
     """Write its line again."""
-    _write([*_others(name), line_of(entry_named(name))])
+    install(entry)
 
 
-def remove(name: str) -> None:
+def remove(entry: Entry) -> None:
     """Take its line out of the table."""
-    _write(_others(name))
+    _write(_others(entry))
 
 
-def run_now(name: str) -> str:
+def run_now(entry: Entry) -> str:
     """Start a run that outlives this command; the command that shows its output."""
-    entry = entry_named(name)
+    name = entry.schedule.name
     with log_file(name).open("ab") as log:
         command = [entry.python, "-m", "pipelines.schedule.run", name]
         subprocess.Popen(command, cwd=entry.folder, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - the interpreter and name that were scheduled
@@ -66,12 +65,12 @@ def line_of(entry: Entry) -> str:
     command = (
         f"cd {shlex.quote(str(entry.folder))} && {variables}{python} -m pipelines.schedule.run {name} >>{log} 2>&1"
     )
-    return f"{portable(entry.schedule.cron)} {command} {_mark(name)}".replace("%", "\\%")
+    return f"{portable(entry.schedule.cron)} {command} {_mark(entry)}".replace("%", "\\%")
 
 
-def _mark(name: str) -> str:
+def _mark(entry: Entry) -> str:
     """Tells its line from all others; the shell takes it for a comment."""
-    return f"# qlora schedule {name}."
+    return f"# qlora schedule {entry.schedule.name}."
 
 
 def _lines() -> list[str]:
@@ -84,8 +83,8 @@ def _lines() -> list[str]:
         raise
 
 
-def _others(name: str) -> list[str]:
-    return [line for line in _lines() if not line.endswith(_mark(name))]
+def _others(entry: Entry) -> list[str]:
+    return [line for line in _lines() if not line.endswith(_mark(entry))]
 
 
 def _write(lines: list[str]) -> None:

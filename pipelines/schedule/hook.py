@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import subprocess
 import urllib.request
 from dataclasses import asdict, dataclass
@@ -12,10 +11,6 @@ from urllib.parse import urlsplit
 
 COMMAND_SECONDS = 60
 URL_SECONDS = 30
-
-SECRET_NAMES = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
-SECRET_TEXTS = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=://)[^/\s@]+(?=@)")
-"""Hugging Face tokens, and user and password of a URL."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +28,6 @@ class Failure:
     def text(self) -> str:
         """All of it for a person."""
         return f"{self.schedule} failed on {self.host} ({self.configuration}, exit code {self.exit_code})\n{self.error}"
-
-
-def without_secrets(text: str) -> str:
-    """Stars for whatever is or looks like a token, a password or a key, wherever it came from."""
-    values = [value for name, value in os.environ.items() if SECRET_NAMES.search(name) and len(value) >= 4]
-    for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, "***")
-    return SECRET_TEXTS.sub("***", text)
 
 
 def call(hook: str, failure: Failure) -> str:

@@ -7,18 +7,21 @@ those of now.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import click
+from zenml.client import Client
+from zenml.config.schedule import Schedule as ZenMLSchedule
+from zenml.enums import MetadataResourceTypes, StackComponentType
+from zenml.models import RunMetadataResource, ScheduleResponse, ScheduleUpdate
+from zenml.orchestrators import BaseOrchestrator
+from zenml.utils.pagination_utils import depaginate
 
+from pipelines.schedule import cronjobs
 from pipelines.schedule.cron import next_due
 from pipelines.schedule.plan import Listed, Schedule
-from pipelines.schedule.stack import on_stack
+from pipelines.stack import on_stack
 from steps.errors import ConfigError, PipelineError
-
-if TYPE_CHECKING:
-    from zenml.models import ScheduleResponse
-    from zenml.orchestrators import BaseOrchestrator
 
 OURS = "qlora_schedule"
 """Metadata of a row: what it runs. A row without it is what a submission left that did not come to its end."""
@@ -34,9 +37,6 @@ def install(schedule: Schedule) -> str:
         ConfigError: the configuration has problems, or the schedule asks for what an orchestrator cannot do.
         PipelineError: the orchestrator did not take it.
     """
-    from zenml.client import Client
-    from zenml.config.schedule import Schedule as ZenMLSchedule
-
     from pipelines.finetune import finetune
 
     if schedule.on_failure is not None:
@@ -85,8 +85,6 @@ def resume(name: str) -> str:
 
 def remove(name: str) -> str:
     """Forget it, and what submissions of it left; its runs, models and reports stay."""
-    from zenml.client import Client
-
     row = _require(name)
     orchestrator = _orchestrator(row)
     with _told(f"{name}: is not removed"):
@@ -108,7 +106,6 @@ def run_now(name: str) -> str:
     orchestrator = _orchestrator(row)
     if orchestrator is None or orchestrator.flavor != "kubernetes":
         raise ConfigError(f"{name}: start it in {_flavor(orchestrator)} itself; run-now is for Kubernetes")
-    from pipelines.schedule import cronjobs
 
     with _told(f"{name}: did not start"):
         return f"started {name}: Job {cronjobs.run_now(orchestrator, row)}"
@@ -126,10 +123,8 @@ def _told(what: str) -> Iterator[None]:
         raise PipelineError(f"{what}: {' '.join(said.split())[:300]}") from error
 
 
-def _clear(name: str, orchestrator: "BaseOrchestrator") -> None:
+def _clear(name: str, orchestrator: BaseOrchestrator) -> None:
     """Remove what submissions left that did not come to their end: ZenML's row, and CronJobs that no row knows."""
-    from zenml.client import Client
-
     rows = {row.name: row for row in _rows()}
     row, former = rows.get(name), rows.get(name + REPLACED)
     if row is not None and OURS not in row.run_metadata:
@@ -140,23 +135,19 @@ def _clear(name: str, orchestrator: "BaseOrchestrator") -> None:
     elif former is not None:
         _rename(former, name)
     if orchestrator.flavor == "kubernetes":
-        from pipelines.schedule import cronjobs
-
         cronjobs.remove_unknown(orchestrator, name, _rows())
 
 
-def _named(orchestrator: "BaseOrchestrator", name: str) -> dict[str, Any]:
+def _named(orchestrator: BaseOrchestrator, name: str) -> dict[str, Any]:
     """Settings by which what is deployed bears the schedule's name."""
     if orchestrator.flavor == "airflow":
         return {"orchestrator.airflow": {"dag_id": name}}  # its file is overwritten by the next of that name
     if orchestrator.flavor == "kubernetes":
-        from pipelines.schedule import cronjobs
-
         return cronjobs.labelled(name)
     return {}
 
 
-def _require_replaceable(former: "ScheduleResponse", orchestrator: "BaseOrchestrator") -> None:
+def _require_replaceable(former: ScheduleResponse, orchestrator: BaseOrchestrator) -> None:
     there = _orchestrator(former)
     if there is None or there.supports_schedule_deletion or there.flavor == orchestrator.flavor == "airflow":
         return
@@ -167,8 +158,6 @@ def _require_replaceable(former: "ScheduleResponse", orchestrator: "BaseOrchestr
 
 
 def _switch(name: str, *, active: bool) -> str:
-    from zenml.client import Client
-
     row = _require(name)
     orchestrator = _orchestrator(row)
     if orchestrator is None or not orchestrator.supports_schedule_updates:
@@ -179,53 +168,39 @@ def _switch(name: str, *, active: bool) -> str:
     return f"{name} {'runs again' if active else 'is paused'}"
 
 
-def _rows() -> "list[ScheduleResponse]":
-    from zenml.client import Client
-    from zenml.utils.pagination_utils import depaginate
-
+def _rows() -> list[ScheduleResponse]:
     return depaginate(Client().list_schedules, hydrate=True)
 
 
-def _row(name: str) -> "ScheduleResponse | None":
+def _row(name: str) -> ScheduleResponse | None:
     return next((row for row in _rows() if row.name == name), None)
 
 
-def _require(name: str) -> "ScheduleResponse":
+def _require(name: str) -> ScheduleResponse:
     row = _row(name)
     if row is None:
         raise ConfigError(f"{name}: no orchestrator has such a schedule; see: qlora schedule list")
     return row
 
 
-def _rename(row: "ScheduleResponse", name: str) -> None:
-    from zenml.client import Client
-    from zenml.models.v2.core.schedule import ScheduleUpdate
-
+def _rename(row: ScheduleResponse, name: str) -> None:
     Client().zen_store.update_schedule(row.id, ScheduleUpdate(name=name))
 
 
-def _note(row: "ScheduleResponse", values: dict[str, str]) -> None:
-    from zenml.client import Client
-    from zenml.enums import MetadataResourceTypes
-    from zenml.models import RunMetadataResource
-
+def _note(row: ScheduleResponse, values: dict[str, str]) -> None:
     resource = RunMetadataResource(id=row.id, type=MetadataResourceTypes.SCHEDULE)
     Client().create_run_metadata(metadata={OURS: values}, resources=[resource])
 
 
-def _orchestrator(row: "ScheduleResponse") -> "BaseOrchestrator | None":
-    from zenml.client import Client
-    from zenml.enums import StackComponentType
-    from zenml.orchestrators import BaseOrchestrator
-
+def _orchestrator(row: ScheduleResponse) -> BaseOrchestrator | None:
     try:
         model = Client().get_stack_component(StackComponentType.ORCHESTRATOR, row.orchestrator_id)
     except KeyError:  # unregistered since
         return None
-    return cast("BaseOrchestrator", BaseOrchestrator.from_model(model))
+    return cast(BaseOrchestrator, BaseOrchestrator.from_model(model))
 
 
-def _listed(row: "ScheduleResponse") -> Listed:
+def _listed(row: ScheduleResponse) -> Listed:
     values = cast("dict[str, str]", row.run_metadata[OURS])
     cron = row.cron_expression or ""
     return Listed(
@@ -240,21 +215,18 @@ def _listed(row: "ScheduleResponse") -> Listed:
     )
 
 
-def _last_result(row: "ScheduleResponse") -> str:
-    from zenml.client import Client
-
+def _last_result(row: ScheduleResponse) -> str:
     runs = Client().list_pipeline_runs(schedule_id=row.id, sort_by="desc:created", size=1).items
     return f"{runs[0].status} {runs[0].created:%Y-%m-%d %H:%M} UTC" if runs else ""
 
 
-def _where(row: "ScheduleResponse", orchestrator: "BaseOrchestrator | None") -> str:
+def _where(row: ScheduleResponse, orchestrator: BaseOrchestrator | None) -> str:
     """The flavour of the orchestrator, with the CronJob's name on Kubernetes."""
     if orchestrator is None or orchestrator.flavor != "kubernetes":
         return _flavor(orchestrator)
-    from pipelines.schedule import cronjobs
 
     return f"CronJob {cronjobs.name_of(row)}"
 
 
-def _flavor(orchestrator: "BaseOrchestrator | None") -> str:
+def _flavor(orchestrator: BaseOrchestrator | None) -> str:
     return "an orchestrator that is gone" if orchestrator is None else orchestrator.flavor

@@ -46,7 +46,7 @@ def _run(name: str) -> None:
 
     from pipelines.finetune import finetune
     from pipelines.schedule.account import account
-    from pipelines.schedule.stack import on_stack
+    from pipelines.stack import on_stack
 
     began = time.monotonic()
     with on_stack(schedule.stack):

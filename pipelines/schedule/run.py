@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from datetime import datetime
 
+from pipelines.credentials import without_secrets
 from pipelines.schedule import hook, store
 from pipelines.schedule.systemd import BUSY
 from steps.errors import ConfigError
@@ -36,7 +37,7 @@ def main(name: str) -> int:
         store.note(name, f"{began} {lines[-1]}")
         return 0
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
-    said = hook.without_secrets("\n".join(errors or lines))
+    said = without_secrets("\n".join(errors or lines))
     store.note(name, f"{began} failed: {said.splitlines()[-1] if said else f'exit code {code}'}")
     if entry.schedule.on_failure is not None:
         failure = hook.Failure(name, str(entry.schedule.configuration), code, said)

@@ -32,50 +32,48 @@ def install(entry: Entry) -> str:
 
     A timer of the same name is stopped and forgets when it was last due, so that a new time is not caught up.
     """
-    name, where = entry.schedule.name, entry.where
-    folder = _folder(where)
+    folder = _folder(entry)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in units(entry).items():
         (folder / file).write_text(text, encoding="utf-8")
-    run("systemctl", *_scope(where), "daemon-reload")
-    run("systemctl", *_scope(where), "stop", _timer(name))
-    _forget_last_time(name, where)
-    run("systemctl", *_scope(where), "enable", "--now", _timer(name))
-    lingers = where == "systemd" or (LINGER / getpass.getuser()).exists()
+    _tell(entry, "daemon-reload")
+    _tell(entry, "stop", _timer(entry))
+    resume(entry)
+    lingers = entry.where == "systemd" or (LINGER / getpass.getuser()).exists()
     hint = "" if lingers else "; it runs while you are logged in, and always after: loginctl enable-linger"
-    return f"output: journalctl {' '.join([*_scope(where), '-u'])} {_unit(name)}{hint}"
+    return f"output: {_journal(entry, '-u')}{hint}"
 
 
-def active(name: str, where: str) -> bool:
+def active(entry: Entry) -> bool:
     """Whether its timer is started and will be at the next boot."""
-    state = attempt("systemctl", *_scope(where), "is-enabled", _timer(name))
+    state = attempt("systemctl", *_scope(entry.where), "is-enabled", _timer(entry))
     return state is not None and state.stdout.strip() == "enabled"
 
 
-def pause(name: str, where: str) -> None:
+def pause(entry: Entry) -> None:
     """Stop its timer, now and at the next boot."""
-    run("systemctl", *_scope(where), "disable", "--now", _timer(name))
+    _tell(entry, "disable", "--now", _timer(entry))
 
 
-def resume(name: str, where: str) -> None:
+def resume(entry: Entry) -> None:
     """Start it; a time that went by during the pause is not caught up."""
-    _forget_last_time(name, where)
-    run("systemctl", *_scope(where), "enable", "--now", _timer(name))
+    _forget_last_time(entry)
+    _tell(entry, "enable", "--now", _timer(entry))
 
 
-def remove(name: str, where: str) -> None:
+def remove(entry: Entry) -> None:
     """Stop its timer and delete its units and what systemd remembers of it; a run that is going on ends by itself."""
-    pause(name, where)
-    _forget_last_time(name, where)
-    for file in (_timer(name), f"{_unit(name)}.service"):
-        (_folder(where) / file).unlink(missing_ok=True)
-    run("systemctl", *_scope(where), "daemon-reload")
+    pause(entry)
+    _forget_last_time(entry)
+    for file in (_timer(entry), _service(entry)):
+        (_folder(entry) / file).unlink(missing_ok=True)
+    _tell(entry, "daemon-reload")
 
 
-def run_now(name: str, where: str) -> str:
+def run_now(entry: Entry) -> str:
     """Start its service; the command that shows its output."""
-    run("systemctl", *_scope(where), "start", "--no-block", f"{_unit(name)}.service")
-    return f"journalctl {' '.join([*_scope(where), '-fu'])} {_unit(name)}"
+    _tell(entry, "start", "--no-block", _service(entry))
+    return _journal(entry, "-fu")
 
 
 def units(entry: Entry) -> dict[str, str]:
@@ -103,12 +101,20 @@ def units(entry: Entry) -> dict[str, str]:
         f"[Timer]\n{calendar}# a time that went by while the machine was off is caught up\nPersistent=true\n\n"
         "[Install]\nWantedBy=timers.target\n"
     )
-    return {f"{_unit(name)}.service": service, _timer(name): timer}
+    return {_service(entry): service, _timer(entry): timer}
 
 
-def _forget_last_time(name: str, where: str) -> None:
+def _tell(entry: Entry, *command: str) -> None:
+    run("systemctl", *_scope(entry.where), *command)
+
+
+def _forget_last_time(entry: Entry) -> None:
     """So that nothing is caught up; fails where it never ran, which is as good."""
-    attempt("systemctl", *_scope(where), "clean", "--what=state", _timer(name))
+    attempt("systemctl", *_scope(entry.where), "clean", "--what=state", _timer(entry))
+
+
+def _journal(entry: Entry, option: str) -> str:
+    return " ".join(["journalctl", *_scope(entry.where), option, _unit(entry)])
 
 
 def _quoted(word: str) -> str:
@@ -121,13 +127,17 @@ def _scope(where: str) -> list[str]:
     return [] if where == "systemd" else ["--user"]
 
 
-def _folder(where: str) -> Path:
-    return SYSTEM_UNITS if where == "systemd" else user_config_path("systemd") / "user"
+def _folder(entry: Entry) -> Path:
+    return SYSTEM_UNITS if entry.where == "systemd" else user_config_path("systemd") / "user"
 
 
-def _unit(name: str) -> str:
-    return f"qlora-{name}"
+def _unit(entry: Entry) -> str:
+    return f"qlora-{entry.schedule.name}"
 
 
-def _timer(name: str) -> str:
-    return f"{_unit(name)}.timer"
+def _timer(entry: Entry) -> str:
+    return f"{_unit(entry)}.timer"
+
+
+def _service(entry: Entry) -> str:
+    return f"{_unit(entry)}.service"

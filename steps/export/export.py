@@ -14,7 +14,6 @@ from steps.errors import ModelError
 from steps.export.gguf import write_gguf
 from steps.export.hub import push
 from steps.export.params import ExportParameters
-from steps.export.quantized import write_quantized
 from steps.export.report import Copy, ExportReport
 from steps.export.vocabulary import Vocabulary, read_vocabulary
 from steps.files import weight_bytes
@@ -25,6 +24,7 @@ from steps.provenance import read_provenance, write_provenance
 from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
+from steps.quantize.quantize import quantize_model
 from steps.resolve.locks import ModelLock
 from steps.scratch import scratch
 from steps.tokenizer import load_tokenizer
@@ -94,7 +94,7 @@ def export_model(
             for copy in _copies(_original(merged, lock, rows, folder), exports, output):
                 require_bound(copy)
                 copies.append(copy)
-    write_provenance(output, base_model=lock, merged=dict(origins), exports=exports)
+    write_provenance(output, base_model=lock, merged=origins, exports=exports)
     pushed = None
     if exports.hub is not None:
         folder = adapter if exports.hub.what == "adapter" else merged
@@ -124,8 +124,17 @@ def _copies(original: Original, exports: ExportParameters, output: Path) -> Iter
 
 
 def _quantized(original: Original, quantization: QuantizationParameters, bound: float, folder: Path) -> Copy:
+    """Through the code that quantised the base model; ``from_pretrained(folder)`` loads it."""
     folder.mkdir()
-    write_quantized(original.folder, original.lock, quantization, read_provenance(original.folder), folder)
+    merged, lock = original.folder, original.lock
+    weights = {path.name: "" for path in merged.glob("*.safetensors")}
+    source = ModelLock(
+        name=f"{lock.name}, tuned", folder=str(merged), files=weights, trust_remote_code=lock.trust_remote_code
+    )
+    quantize_model(source, quantization, folder)
+    load_tokenizer(merged).save_pretrained(folder)
+    # the quantisation's own record names the folder that the merged model lay in
+    write_provenance(folder, base_model=lock, merged=read_provenance(merged), quantization=quantization)
     model = load_quantized(folder, original.device)
     return original.copy(f"bitsandbytes {quantization.kind}", model, [f"{folder.name}/"], weight_bytes(folder), bound)
 

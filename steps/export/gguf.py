@@ -4,6 +4,7 @@ The file's keys and layout are llama.cpp's (its ``conversion/llama.py`` and the 
 """
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +49,12 @@ def write_gguf(merged: Path, config: "PretrainedConfig", vocabulary: Vocabulary,
         ModelError: the architecture, or something of the model, is not one that is written here.
         DeviceError: there is no space for the file.
     """
+    from gguf import GGUFWriter
+
     require_supported(merged, config)
     entries = plan_tensors(merged, config, kind)
     require_space(output, _bytes(entries), "the GGUF file")
-    writer = _writer(output)
+    writer = GGUFWriter(output, arch="llama")
     _add_parameters(writer, config, kind, output.stem)
     vocabulary.add_to(writer)
     for entry in entries:
@@ -79,13 +82,10 @@ def require_supported(merged: Path, config: "PretrainedConfig") -> None:
         raise ModelError(
             f"{where}: rotary embeddings of type {scaling} are not written here, only default; {CONVERTER}"
         )
-    biases = [tensor.name for path in weight_files(merged) for tensor in read_header(path)[1] if _is_bias(tensor.name)]
+    names = [tensor.name for path in weight_files(merged) for tensor in read_header(path)[1]]
+    biases = [name for name in names if name.endswith(".bias")]
     if biases:
         raise ModelError(f"{where}: {biases[0]} is a bias, which cannot be read back from GGUF here; {CONVERTER}")
-
-
-def _is_bias(name: str) -> bool:
-    return name.endswith(".bias")
 
 
 def plan_tensors(merged: Path, config: "PretrainedConfig", kind: str) -> list[Entry]:
@@ -120,12 +120,6 @@ def _type(shape: tuple[int, ...], kind: str) -> str:
         return FULL_PRECISION
     block, _ = GGML_QUANT_SIZES[GGMLQuantizationType[kind.upper()]]
     return kind.upper() if shape[-1] % block == 0 else "F16"
-
-
-def _writer(output: Path) -> "GGUFWriter":
-    from gguf import GGUFWriter
-
-    return GGUFWriter(output, arch="llama")
 
 
 def _add_parameters(writer: "GGUFWriter", config: "PretrainedConfig", kind: str, name: str) -> None:
@@ -167,8 +161,6 @@ def _add_info(writer: "GGUFWriter", entry: Entry) -> None:
 
 
 def _bytes(entries: list[Entry]) -> int:
-    from math import prod
-
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     total = 0

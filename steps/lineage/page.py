@@ -2,7 +2,7 @@
 
 from html import escape
 
-from steps.lineage.report import Lineage
+from steps.lineage.report import Branch, Lineage
 from steps.page import Page, Section, Table, Tile
 
 ROWS = (("resolve", "ingest", "validate", "split", "format"), ("quantize", "train", "evaluate", "merge", "promote"))
@@ -15,20 +15,6 @@ def draw(lineage: Lineage) -> Page:
     states = [entry.state for branch in lineage.branches for entry in branch.entries if entry.state]
     wrong = sum(state.startswith("changed") for state in states)
     absent = states.count("not here")
-    sections = [
-        Section(
-            branch.title.capitalize(),
-            table=Table(
-                ["what", "value", *(["check"] if any(entry.state for entry in branch.entries) else [])],
-                [
-                    [entry.name, entry.value, *([entry.state] if any(e.state for e in branch.entries) else [])]
-                    for entry in branch.entries
-                ],
-                code=["value"],
-            ),
-        )
-        for branch in lineage.branches
-    ]
     tile = Tile(
         "Hashes",
         f"{wrong} changed" if wrong else f"{len(states) - absent} verified" if states else "not checked",
@@ -39,8 +25,14 @@ def draw(lineage: Lineage) -> Page:
         title=f"Lineage of {lineage.name}",
         lead="Where this model comes from, as its provenance.json says.",
         tiles=[tile],
-        sections=[Section("How it was made", figures=[picture(lineage)]), *sections],
+        sections=[Section("How it was made", figures=[picture(lineage)]), *map(_section, lineage.branches)],
     )
+
+
+def _section(branch: Branch) -> Section:
+    shown = 3 if any(entry.state for entry in branch.entries) else 2
+    rows = [[entry.name, entry.value, entry.state][:shown] for entry in branch.entries]
+    return Section(branch.title.capitalize(), table=Table(["what", "value", "check"][:shown], rows, code=["value"]))
 
 
 def picture(lineage: Lineage) -> str:

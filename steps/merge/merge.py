@@ -12,7 +12,7 @@ from steps.files import digest_of, require_space, sha256_of, weight_bytes
 from steps.merge.loftq import rounding_of
 from steps.merge.params import MAX_KL_DIVERGENCE, MAX_LOSS_RISE, MergeParameters, Target
 from steps.merge.report import MergeReport
-from steps.merge.shards import FinishedShards, shards_of
+from steps.merge.shards import FinishedShards
 from steps.merge.stream import Merging, merge_shards, plan_merge
 from steps.merge.targets import Models, compare_models
 from steps.merge.tensors import INDEX
@@ -35,7 +35,7 @@ def merge_adapter(
     test: Dataset,
     merging: MergeParameters,
     output: Path,
-    shards: FinishedShards | None = None,
+    shards: FinishedShards,
 ) -> MergeReport:
     """Write base + adapter as one model in the base's stored type, then reload and compare it.
 
@@ -51,28 +51,26 @@ def merge_adapter(
         test: rows to compare on, columns of ``steps.rows.EXAMPLE_FEATURES``.
         merging: what it is merged into, and bounds on the differences.
         output: folder of the merged model.
-        shards: where finished shards wait; the caller removes them once the output is stored. Without it they wait
-            beside the output and are removed at the end.
+        shards: where finished shards wait; the caller removes them once the output is stored.
 
     Raises:
         ModelError: adapter and base do not belong together, a targeted weight did not change, another one did, or a
             difference is above its bound.
     """
     start = time.monotonic()
-    finished = shards or waiting_shards(lock, quantized_folder, adapter_folder, merging, output.parent)
-    with finished.removed(when_done=shards is None):
+    with shards.removed_on_failure():
         device, base_folder = describe_device(), local_model(lock)
         tokenizer, adapter = load_tokenizer(tokenizer_folder), read_provenance(adapter_folder)
         _require_same_vocabulary(lock, adapter_folder, tokenizer_folder)
         plans = _plans(lock, base_folder, quantized_folder, adapter_folder, merging.target)
         plan = plans[merging.target]
         plan.require_vocabulary(len(tokenizer), lock.name)
-        with finished.held():
-            require_space(output, int(weight_bytes(base_folder) * 1.05) - finished.bytes(), "the merged model")
-            resumed = merge_shards(plan, finished, device.kind)
-            finished.give([path.name for path in plan.files], output)
+        with shards.held():
+            require_space(output, int(weight_bytes(base_folder) * 1.05) - shards.bytes(), "the merged model")
+            resumed = merge_shards(plan, shards, device.kind)
+            shards.give([path.name for path in plan.files], output)
         _write_rest(base_folder, tokenizer, output, lock)
-        content = _content(output, finished)
+        content = _content(output, shards)
         write_provenance(output, base_model=lock, adapter=adapter, merging=merging)
 
         models = Models(base_folder, quantized_folder, adapter_folder, output, plans, device, lock.trust_remote_code)
@@ -80,13 +78,6 @@ def merge_adapter(
         report = _report(lock, models, rows, tokenizer, merging, content, resumed, start)
         check_bounds(report)
     return report
-
-
-def waiting_shards(
-    lock: ModelLock, quantized: Path, adapter: Path, merging: MergeParameters, parent: Path
-) -> FinishedShards:
-    """Where the shards of exactly this merge wait; ``parent`` is on the output's disk."""
-    return shards_of(lock, [adapter], parent, quantized if merging.target == "dequantized" else None)
 
 
 def _report(
@@ -101,7 +92,7 @@ def _report(
 ) -> MergeReport:
     """What the merged model, loaded again, says of the rows; ``start`` is when the merge began."""
     plan = models.plans[merging.target]
-    changed, unchanged = changed_weights(models.base, models.output, plan.changes, plan.dequantized, models.device.kind)
+    changed, unchanged = changed_weights(models.base, models.output, plan, models.device.kind)
     arithmetic, from_trained, samples = compare_models(models, rows, tokenizer, merging)
     return MergeReport(
         base_model=lock.name,

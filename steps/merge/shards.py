@@ -9,6 +9,7 @@ from pathlib import Path
 from steps.errors import ModelError
 from steps.files import digest_of, locked, sha256_of
 from steps.fingerprint import fingerprint
+from steps.merge.params import Target
 from steps.provenance import decisive_hashes
 from steps.quantize.device import describe_device
 from steps.resolve.locks import ModelLock
@@ -74,15 +75,13 @@ class FinishedShards:
             return
 
     @contextmanager
-    def removed(self, *, when_done: bool) -> Iterator[None]:
-        """Remove them where the work within fails, ``when_done`` where it succeeds too; a kill leaves them."""
+    def removed_on_failure(self) -> Iterator[None]:
+        """Remove them where the work within fails; a kill leaves them."""
         try:
             yield
         except Exception:
             self.remove()
             raise
-        if when_done:
-            self.remove()
 
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.sha256"
@@ -95,19 +94,18 @@ def _busy(process: str) -> ModelError:
     )
 
 
-def shards_of(
-    lock: ModelLock, adapters: Sequence[Path], parent: Path, dequantized: Path | None = None
-) -> FinishedShards:
+def waiting_shards(lock: ModelLock, quantized: Path, adapter: Path, target: Target, parent: Path) -> FinishedShards:
     """Where the shards of exactly this merge wait; other inputs, code or libraries have a folder of their own.
 
     Args:
         lock: the base model.
-        adapters: their folders, in order.
+        quantized: the same as it was trained on; its files count where the merge takes its weights.
+        adapter: the adapter's folder.
+        target: what it is merged into.
         parent: folder on the disk of the output; the output itself is gone after a kill.
-        dequantized: the quantised model whose weights the merge takes, if it takes any.
     """
     code = fingerprint(str(Path(__file__).with_name("stream.py")), *LIBRARIES)
-    inputs = [decisive_hashes(folder) for folder in [*adapters, *([dequantized] if dequantized else [])]]
-    work = [lock.files, bool(dequantized), inputs, code, describe_device().kind]
-    digest = digest_of(work)
+    dequantized = target == "dequantized"
+    inputs = [decisive_hashes(folder) for folder in ([adapter, quantized] if dequantized else [adapter])]
+    digest = digest_of([lock.files, dequantized, inputs, code, describe_device().kind])
     return FinishedShards(parent / f".merge-{digest[:32]}")

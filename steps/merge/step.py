@@ -50,11 +50,12 @@ def merge(
     The reports are for the model card.
     """
     from steps.merge.card import Origins, write_card
-    from steps.merge.merge import merge_adapter, waiting_shards
+    from steps.merge.merge import merge_adapter
+    from steps.merge.shards import waiting_shards
 
     with output_directory() as folder:
         models = model_lock, quantized_model.path, adapter.path
-        shards = waiting_shards(*models, merging, folder.parent)
+        shards = waiting_shards(*models, merging.target, folder.parent)
         report = merge_adapter(*models, tokenizer.path, examples["test"], merging, folder, shards)
         learned = (ingest_report, format_report, training_report, evaluation_report, report)
         write_card(folder, Origins(model_lock, adapter.path, data_lock, *learned))

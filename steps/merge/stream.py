@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,13 +227,6 @@ def _changed(path: Path, tensor: StoredTensor, merging: Merging, device: str) ->
         return memoryview(data).cast("B")
 
     together = any(change.needs_all_rows for change in low_rank)
-    count = tensor.rows if together else _rows_of_a_block(tensor)
+    count = tensor.rows if together else max(1, BLOCK // (4 * prod(tensor.shape[1:])))
     for start in range(0, tensor.rows, count):
         yield partial(make, start, min(start + count, tensor.rows))
-
-
-def _rows_of_a_block(tensor: StoredTensor) -> int:
-    values = 1
-    for extent in tensor.shape[1:]:
-        values *= extent
-    return max(1, BLOCK // (4 * values))

@@ -1,26 +1,19 @@
 """The proof that the merged model is base + adapter."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from steps.errors import ModelError
-from steps.merge.changes import Change, Whole
-from steps.merge.dequantized import Dequantized
+from steps.merge.changes import Whole
 from steps.merge.report import MergeReport
+from steps.merge.stream import Merging
 from steps.merge.tensors import read_header, weight_files
 
 if TYPE_CHECKING:
     import torch
 
 
-def changed_weights(
-    base: Path,
-    merged: Path,
-    changes: Mapping[str, list[Change]],
-    dequantized: Dequantized | None = None,
-    device: str = "cpu",
-) -> tuple[int, int]:
+def changed_weights(base: Path, merged: Path, plan: Merging, device: str) -> tuple[int, int]:
     """Numbers of weights that the adapters changed and left alone, read back from disk, tensor by tensor.
 
     What they were before is the base's, bit for bit, or the dequantised weight in its place.
@@ -28,9 +21,8 @@ def changed_weights(
     Args:
         base: the base model.
         merged: the merged model.
-        changes: what the adapters do, by the tensor's name.
-        dequantized: weights that the merge put in the place of the base's.
-        device: where they are dequantised; the merge's, so that they come out the same.
+        plan: what the merge was to do.
+        device: where weights are dequantised; the merge's, so that they come out the same.
 
     Raises:
         ModelError: a weight that an adapter targets is as before, or another one is not, or a weight that an
@@ -38,17 +30,16 @@ def changed_weights(
     """
     import torch
 
-    dequantized = dequantized or Dequantized()
     places = {tensor.name: path for path in weight_files(base) for tensor in read_header(path)[1]}
     changed, unchanged, seen = 0, 0, set()
     for path in weight_files(merged):
         for tensor in read_header(path)[1]:
-            name, change = tensor.name, changes.get(tensor.name, [])
+            name, change = tensor.name, plan.changes.get(tensor.name, [])
             if name not in places:
                 raise ModelError(f"{path}: {name} is not a weight of the base model")
             weight = _tensor(path, name)
-            replaced = name in dequantized
-            before = dequantized.weight(tensor, device).cpu() if replaced else _tensor(places[name], name)
+            replaced = name in plan.dequantized
+            before = plan.dequantized.weight(tensor, device).cpu() if replaced else _tensor(places[name], name)
             same = torch.equal(before, weight)
             if change and isinstance(change[-1], Whole):
                 if not torch.equal(_tensor(change[-1].path, change[-1].key).to(weight.dtype), weight):

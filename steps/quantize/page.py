@@ -48,7 +48,7 @@ def draw(report: QuantizationReport) -> Page:
 def _lead(report: QuantizationReport) -> str:
     if report.kind == "none":
         return "Plain LoRA: every layer is as it was."
-    bits = "8 bits" if report.kind == "int8" else "4 bits"
-    double = "" if report.kind == "int8" else f", {'with' if report.double_quantization else 'without'} double"
+    four = f"4 bits, {'with' if report.double_quantization else 'without'} double quantisation"
+    bits = "8 bits" if report.kind == "int8" else four
     came = "The model came quantised and was copied as it is. " if report.came_quantized else ""
-    return f"{came}Linear layers in {bits}{double and double + ' quantisation'}; all else as it was."
+    return f"{came}Linear layers in {bits}; all else as it was."

@@ -18,15 +18,16 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from steps.merge.shards import FinishedShards
-from steps.merge.stream import merge_shards, plan_merge
+from steps.merge.stream import Merging, plan_merge
 from steps.merge.tensors import INDEX, weight_files
 from steps.merge.verify import changed_weights
 from steps.train.params import SEVEN_PROJECTIONS
 from tests.benchmarks.measure import measured
+from tests.merge.bases import write_merged
 
 LAYERS, LAYERS_OF_3_GB = 32, 6
 RANK = 64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def write_checkpoint(folder: Path, config: transformers.LlamaConfig, shard_bytes: int) -> None:
@@ -86,29 +87,25 @@ def copied(folder: Path) -> dict[str, int]:
 
 def merged(folder: Path) -> dict[str, int]:
     """Ours without the proof."""
-    plan = plan_merge(folder / "base", [folder / "adapter"])
-    finished, output = FinishedShards(folder / "shards"), folder / "merged"
-    output.mkdir()
-    with finished.held():
-        merge_shards(plan, finished, "cuda" if torch.cuda.is_available() else "cpu")
-        finished.give([path.name for path in plan.files], output)
-    finished.remove()
-    shutil.copyfile(folder / "base" / INDEX, output / INDEX)
+    write_merged(plan_merge(folder / "base", [folder / "adapter"]), folder / "base", folder / "merged", DEVICE)
     return {}
 
 
 def proved(folder: Path) -> dict[str, int]:
     """Ours with the proof that the targeted weights changed and no other did, read back from disk."""
-    merged(folder)
-    changes = plan_merge(folder / "base", [folder / "adapter"]).changes
-    changed, unchanged = changed_weights(folder / "base", folder / "merged", changes)
+    return proof(folder, plan_merge(folder / "base", [folder / "adapter"]))
+
+
+def proof(folder: Path, plan: Merging) -> dict[str, int]:
+    """The merge of a plan, and how many weights it changed."""
+    output = write_merged(plan, folder / "base", folder / "merged", DEVICE)
+    changed, unchanged = changed_weights(folder / "base", output, plan, DEVICE)
     return {"changed": changed, "unchanged": unchanged}
 
 
 def by_peft(folder: Path) -> dict[str, int]:
     """What a script would do."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    base: Any = transformers.AutoModelForCausalLM.from_pretrained(folder / "base", dtype="auto", device_map=device)
+    base: Any = transformers.AutoModelForCausalLM.from_pretrained(folder / "base", dtype="auto", device_map=DEVICE)
     tuned = peft.PeftModel.from_pretrained(base, str(folder / "adapter"))
     model: Any = tuned.merge_and_unload()
     model.save_pretrained(folder / "merged", max_shard_size="1GB")

@@ -2,10 +2,8 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +12,7 @@ import yaml
 
 from tests.cluster.jobs import Jobs
 from tests.cluster.objects import KINDS, Objects, Refused
+from tests.serving import Handler, serving
 
 NAMESPACE = "qlora"
 CONTEXT = "double"
@@ -23,22 +22,22 @@ PATH = re.compile(rf"/api(?:s/batch)?/v1/namespaces/{NAMESPACE}/(?P<plural>[a-z]
 class Cluster:
     """The double: its objects, the Jobs that it runs as processes, and where it answers."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         self.objects = Objects()
         self.kubeconfig = folder / "kubeconfig.yaml"
         self.jobs = Jobs(self.objects, folder, self.kubeconfig)
         self.objects.on_created = self.jobs.start
         self.fault: str | None = None
         """``refused`` and ``answer lost`` (it is made all the same) befall new CronJobs, ``down`` every request."""
-        self._write_kubeconfig(port)
+        self._write_kubeconfig(address)
 
-    def _write_kubeconfig(self, port: int) -> None:
+    def _write_kubeconfig(self, address: str) -> None:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": CONTEXT,
             "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": CONTEXT, "namespace": NAMESPACE}}],
-            "clusters": [{"name": CONTEXT, "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "clusters": [{"name": CONTEXT, "cluster": {"server": address}}],
             "users": [{"name": CONTEXT, "user": {"token": "none"}}],
         }
         self.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -77,38 +76,25 @@ class Cluster:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Cluster]:
+def running(folder: Path) -> Iterator[Cluster]:
     """A cluster that answers until the block ends; what runs in it then is ended."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Api(Handler):
         protocol_version = "HTTP/1.1"
 
         def handle_request(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length) or b"{}")
+            body = json.loads(self.body() or b"{}")
             try:
-                status, answer = 200, cluster.answer(self.command, self.path, body)
+                self.answer(cluster.answer(self.command, self.path, body))
             except Refused as error:
-                status = error.status
-                answer = {"kind": "Status", "status": "Failure", "code": status, "message": str(error)}
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+                status = {"kind": "Status", "status": "Failure", "code": error.status, "message": str(error)}
+                self.answer(status, error.status)
 
         do_GET = do_POST = do_PATCH = do_DELETE = handle_request
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    cluster = Cluster(folder, server.server_port)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield cluster
-    finally:
-        cluster.jobs.end()
-        server.shutdown()
-        server.server_close()
+    with serving(Api) as address:
+        cluster = Cluster(folder, address)
+        try:
+            yield cluster
+        finally:
+            cluster.jobs.end()

@@ -9,15 +9,27 @@ import pytest
 from zenml.client import Client
 from zenml.enums import StackComponentType
 
-from tests.cluster.api import CONTEXT, NAMESPACE, Cluster, serving
+from tests.cluster.api import CONTEXT, NAMESPACE, Cluster, running
 
 STACK = "cluster-double"
+
+ON_GPU = {"quantize", "train", "evaluate"}
+"""Steps that ask for a GPU on every shipped stack."""
+
+RECIPE = """
+model: {name: nightly}
+stack_settings: configs/stacks/%s.yaml
+parameters:
+  data: {sources: [{files: rows.jsonl}]}
+  base_model: {folder: base}
+"""
+"""A recipe that runs on a shipped stack."""
 
 
 @contextmanager
 def cluster_stack(folder: Path) -> Iterator[Cluster]:
     """A cluster, and a stack of the name ``STACK`` whose pods share this machine's disk."""
-    with serving(folder) as cluster, pytest.MonkeyPatch.context() as patch:
+    with running(folder) as cluster, pytest.MonkeyPatch.context() as patch:
         # the client looks at KUBECONFIG when it is imported, which may have happened
         patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(cluster.kubeconfig))
         registered = _register()

@@ -1,30 +1,45 @@
 """One finished run of the real pipeline on a tiny model, shared by all end-to-end tests."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 from zenml.utils import source_utils
 
+from materializers.registry import ARCHIVED, PRODUCTION, holder
+from pipelines.cli import main
 from pipelines.finetune import finetune
 from pipelines.strict import StrictPipeline
+from pipelines.versions import outputs_of
 from tests.planted import TOKEN
 from tests.tiny import write_model, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+STEPS = set(finetune.step_names) - {"export"}
+
+KEPT_BACK: dict[str, Any] = {"gains": [{"figure": "loss", "by": 5.0}]}
+"""A promotion that no run comes up to: other tests look at what the first run promoted."""
+
+
 @dataclass(frozen=True)
 class Workplace:
-    """A folder with a tiny base model and rows, and runs of the pipeline on them."""
+    """A folder with a tiny base model and rows, and runs of the pipeline on them, of a model of this name."""
 
     folder: Path
+    model: str = "tiny"
+    promotion: dict[str, Any] = field(default_factory=dict)
+    """Parameters of every run that names no other ones."""
 
     def config(self, **changes: dict[str, Any]) -> Path:
         """A configuration file; ``changes`` go into the parameters of that name, with ``{folder}`` filled in."""
@@ -41,11 +56,12 @@ class Workplace:
             },
             "evaluation": {"max_prompts": 4, "max_new_tokens": 16, "sandbox": {"accept_risk": True}},
             "merging": {"max_prompts": 3, "max_new_tokens": 8},
+            "promotion": self.promotion,
         }
         for name, values in changes.items():
             parameters[name] = {**parameters.get(name, {}), **values}
         path = self.folder / "config.yaml"
-        text = yaml.safe_dump({"model": {"name": "tiny"}, "parameters": parameters})
+        text = yaml.safe_dump({"model": {"name": self.model}, "parameters": parameters})
         path.write_text(text.replace("{folder}", str(self.folder)), encoding="utf-8")
         return path
 
@@ -58,6 +74,38 @@ class Workplace:
         run = pipeline.with_options(config_path=str(self.config(**changes)))()
         assert run is not None
         return Client().get_pipeline_run(run.id)
+
+    def killed(self, event: str, path: str, **changes: dict[str, Any]) -> int:
+        """Run the pipeline in a session of its own that kills itself at the event; the exit code."""
+        command = [sys.executable, "-m", "tests.end_to_end.killed_run", str(self.config(**changes)), event, path]
+        return subprocess.run(command, cwd=ROOT, check=False, start_new_session=True).returncode
+
+    def retire(self) -> None:
+        """Leave nothing in production, as other tests expect."""
+        present = holder(self.model, PRODUCTION)
+        if present is not None:
+            present.set_stage(ARCHIVED, force=True)
+
+
+def qlora(*arguments: str, given: str | None = None) -> Result:
+    """The command, with an answer to what it asks."""
+    return CliRunner().invoke(main, arguments, input=given)
+
+
+def one_line(result: Result) -> str:
+    """What a command that failed says, in one line."""
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+    return result.stderr
+
+
+def uri(run: PipelineRunResponse, name: str) -> Path:
+    """Where an artifact of a run lies."""
+    return Path(outputs_of(run)[name].uri)
+
+
+def loaded(run: PipelineRunResponse, name: str) -> Any:
+    """An artifact of a run."""
+    return outputs_of(run)[name].load()
 
 
 def ran(run: PipelineRunResponse) -> set[str]:
@@ -82,9 +130,3 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 def first_run(workplace: Workplace) -> PipelineRunResponse:
     """A run in which every step really ran."""
     return workplace.run()
-
-
-@pytest.fixture(scope="session")
-def load(first_run: PipelineRunResponse) -> Callable[[str, str], Any]:
-    """Loads an artifact of the first run by step and name."""
-    return lambda step, name: first_run.steps[step].outputs[name][0].load()

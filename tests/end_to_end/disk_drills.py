@@ -13,7 +13,7 @@ import pytest
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
-from tests.end_to_end.conftest import Workplace, ran
+from tests.end_to_end.conftest import Workplace, loaded, ran
 from tests.end_to_end.drilled import NO_STAGE, Drilled, in_production, left_behind
 from tests.end_to_end.test_zenml_cli import zenml
 from tests.resolve.test_hub_model import REPOSITORY, repository
@@ -100,7 +100,7 @@ def test_the_disk_of_checkpoints_fills(drilled: Drilled) -> None:
         said = drilled.failed(**changes)
     assert "free some space or name another folder under parameters.checkpoints.folder" in said.replace(", or", " or")
     run = drilled.run(**changes)
-    (resumed,) = run.steps["train"].outputs["training_report"][0].load().resumed_from
+    (resumed,) = loaded(run, "training_report").resumed_from
     assert resumed in (2, 4, 6, 8, 10)
     assert [path.name for path in (DISKS / "checkpoints").iterdir()] == ["evaluations"]
 

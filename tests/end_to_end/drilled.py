@@ -11,10 +11,9 @@ from zenml.client import Client
 from materializers.directory import FILES, MANIFEST
 from materializers.registry import PRODUCTION, holder
 from steps.files import hashes
-from tests.end_to_end.conftest import Workplace
+from tests.end_to_end.conftest import KEPT_BACK, Workplace
 
-NO_STAGE: dict[str, dict[str, Any]] = {"promotion": {"stage": "production", "gains": [{"figure": "loss", "by": 5.0}]}}
-"""No run gains that much, so that it changes nothing in production."""
+NO_STAGE: dict[str, dict[str, Any]] = {"promotion": KEPT_BACK}
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,8 @@ class InProduction:
 class Drilled(Workplace):
     """Runs of a model of its own that is promoted to production."""
 
-    def config(self, **changes: dict[str, Any]) -> Path:
-        path = super().config(**{"promotion": {"stage": "production"}, **changes})
-        path.write_text(path.read_text().replace("name: tiny", "name: drilled"))
-        return path
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "drilled", {"stage": "production"})
 
     def failed(self, **changes: dict[str, Any]) -> str:
         """Run by the command line, which fails without a traceback: its last line."""

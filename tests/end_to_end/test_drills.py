@@ -1,26 +1,22 @@
 """Failure drills: a clear last line, nothing lost or left behind, the next run succeeds, production is untouched."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any, Self
 
 import pytest
 from zenml.models import PipelineRunResponse
 from zenml.utils import time_utils
 
-from materializers.registry import ARCHIVED, PRODUCTION, holder
 from pipelines.data import data
 from pipelines.promotion import roll_back
 from pipelines.prune import remove, unneeded
 from steps.quantize.device import Hardware
 from steps.train import planning
-from tests.end_to_end.conftest import ROOT, Workplace, ran
+from tests.end_to_end.conftest import Workplace, loaded, ran
 from tests.end_to_end.drilled import NO_STAGE, Drilled, in_production, left_behind
+from tests.serving import Handler, serving
 from tests.train.short_memory import no_memory_at
 
 
@@ -30,9 +26,7 @@ def drilled(first_run: PipelineRunResponse, workplace: Workplace) -> Iterator[Dr
     place = Drilled(workplace.folder)
     assert ran(place.run()) == {"resolve", "promote"}
     yield place
-    present = holder("drilled", PRODUCTION)
-    assert present is not None
-    present.set_stage(ARCHIVED, force=True)
+    place.retire()
 
 
 @pytest.fixture(autouse=True)
@@ -54,35 +48,21 @@ def test_the_file_of_rows_is_gone(drilled: Drilled) -> None:
     assert ran(drilled.run()) == {"resolve"}
 
 
-class Gone(BaseHTTPRequestHandler):
+class Gone(Handler):
     """A hub that has no such repository."""
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
+        self.answer({}, 404, {"X-Error-Code": "RepoNotFound"})
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    do_HEAD = do_GET
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["no such repository", "no hub"])
 def test_the_hub_s_data_set_is_gone(drilled: Drilled, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gone)
-    Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", f"http://127.0.0.1:{server.server_port}")
-    if not answers:
-        server.shutdown()
-        server.server_close()
-    try:
+    with serving(Gone) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address if answers else "http://127.0.0.1:1")
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address if answers else "http://127.0.0.1:1")
         said = drilled.failed(data={"sources": [{"hub": "owner/rows"}]})
-    finally:
-        server.shutdown()
-        server.server_close()
     assert "owner/rows" in said
     assert ran(drilled.run()) == {"resolve"}
 
@@ -111,7 +91,7 @@ def test_the_gpu_has_too_little_memory(
     assert "Traceback" not in "".join(capfd.readouterr())
     run = drilled.run(**changes)
     assert ran(run) == {"resolve", "train", "evaluate", "merge", "promote"}
-    assert run.steps["train"].outputs["training_report"][0].load().resumed_from == [4]
+    assert loaded(run, "training_report").resumed_from == [4]
 
 
 class Shifted(datetime):
@@ -142,12 +122,6 @@ def test_the_clock_is_set(drilled: Drilled, monkeypatch: pytest.MonkeyPatch, day
     assert ran(drilled.run()) == {"resolve"}
 
 
-def killed_at(place: Drilled, event: str, path: str, changes: dict[str, dict[str, Any]]) -> int:
-    """Run the pipeline in a session of its own that ends at the event; gives the exit code."""
-    command = [sys.executable, "-m", "tests.end_to_end.killed_run", str(place.config(**changes)), event, path]
-    return subprocess.run(command, cwd=ROOT, check=False, start_new_session=True).returncode
-
-
 @pytest.mark.slow
 def test_the_machine_restarts_again_and_again(drilled: Drilled) -> None:
     """Between two steps, in training, while its result is stored, in the merge, in the promotion.
@@ -167,11 +141,11 @@ def test_the_machine_restarts_again_and_again(drilled: Drilled) -> None:
         ("open", ".writing-model.safetensors"),
         ("import", "steps.promote.gate"),
     ):
-        assert killed_at(drilled, event, path, changes) == -signal.SIGKILL, path
+        assert drilled.killed(event, path, **changes) == -signal.SIGKILL, path
         assert in_production() == before
     run = drilled.run(**changes)
     assert ran(run) == {"resolve", "promote"}
-    assert run.steps["train"].outputs["training_report"][0].load().resumed_from == [8, 12]
+    assert loaded(run, "training_report").resumed_from == [8, 12]
 
 
 @pytest.mark.slow
@@ -179,7 +153,7 @@ def test_the_machine_restarts_while_a_version_is_promoted(drilled: Drilled) -> N
     """It has the stage already and its decision is not stored: one version serves, and the way back is known."""
     changes: dict[str, dict[str, Any]] = {"training": {"max_steps": 40}}
     before = in_production()
-    assert killed_at(drilled, "import", "steps.lineage.tell", changes) == -signal.SIGKILL
+    assert drilled.killed("import", "steps.lineage.tell", **changes) == -signal.SIGKILL
     promoted = in_production()
     assert promoted.number > before.number
     assert ran(drilled.run(**changes)) == {"resolve", "promote"}

@@ -9,7 +9,7 @@ from zenml.client import Client
 from zenml.enums import StackComponentType
 from zenml.models import PipelineRunResponse
 
-from tests.end_to_end.conftest import Workplace, ran
+from tests.end_to_end.conftest import KEPT_BACK, Workplace, loaded, ran
 from tests.end_to_end.notebook_tracker import NotebookTracker, NotebookTrackerFlavor
 
 
@@ -42,7 +42,7 @@ def active(stack: str) -> Iterator[None]:
 def test_the_curves_come_live_and_are_no_reason_to_train_again(workplace: Workplace, tracked_stack: str) -> None:
     changes: dict[str, dict[str, Any]] = {
         "training": {"max_steps": 4, "batch_size": 2, "gradient_accumulation": 1, "evaluate_every": 2, "seed": 11},
-        "promotion": {"gains": [{"figure": "loss", "by": 5.0}]},  # other tests look at what the first run promoted
+        "promotion": KEPT_BACK,
     }
     with active(tracked_stack):
         assert ran(workplace.run()) == {"resolve"}
@@ -50,7 +50,7 @@ def test_the_curves_come_live_and_are_no_reason_to_train_again(workplace: Workpl
         run = workplace.run(**changes)
     assert "train" in ran(run)
     assert NotebookTracker.opened == ["train"]
-    report = run.steps["train"].outputs["training_report"][0].load()
+    report = loaded(run, "training_report")
     losses = [(step, figures["loss"]) for step, figures in NotebookTracker.figures if "loss" in figures]
     assert losses == [(one.step, one.loss) for one in report.steps]
     assert [step for step, figures in NotebookTracker.figures if "validation_loss" in figures] == [2, 4]

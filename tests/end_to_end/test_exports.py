@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from zenml.models import PipelineRunResponse
 
-from tests.end_to_end.conftest import Workplace, ran
+from tests.end_to_end.conftest import Workplace, loaded, ran
 
 ASKED: dict[str, dict[str, Any]] = {"exports": {"quantized": "nf4", "gguf": "q8_0", "max_prompts": 2}}
 
@@ -33,7 +33,7 @@ def test_the_dry_run_of_a_push_says_so_and_ends_where_the_summary_says(
 ) -> None:
     run = workplace.run(exports={"hub": {"repository": "owner/name"}})
     assert ran(run) == {"resolve", "export"}
-    report = run.steps["export"].outputs["export_report"][0].load()
+    report = loaded(run, "export_report")
     assert (report.copies, report.push.pushed) == ([], False)
     assert "model.safetensors" in report.push.files
     said = capsys.readouterr().out

@@ -10,16 +10,14 @@ import yaml
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 
-from pipelines.finetune import finetune
 from pipelines.schedule import native
 from pipelines.schedule.plan import Schedule
 from tests.cluster.api import Cluster
-from tests.cluster.stack import STACK, cluster_stack
-from tests.end_to_end.conftest import ROOT, Workplace, ran
+from tests.cluster.stack import ON_GPU, STACK, cluster_stack
+from tests.end_to_end.conftest import ROOT, STEPS, Workplace, loaded, ran
 
 pytestmark = pytest.mark.slow
 
-STEPS = set(finetune.step_names) - {"export"}
 AT_MOST = 900
 """Seconds; a pod takes some 10 to start here."""
 
@@ -72,13 +70,13 @@ def test_two_nights(cluster: Cluster, workplace: Workplace) -> None:
         assert job["status"]["conditions"][0]["type"] == "Complete", name
         (container,) = job["spec"]["template"]["spec"]["containers"]
         on_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
-        assert on_gpu == (name in ("quantize", "train", "evaluate")), name
+        assert on_gpu == (name in ON_GPU), name
     first, second = cluster.objects.list("pods", {"step_name": "train"})
     assert (first["status"]["phase"], second["status"]["phase"]) == ("Failed", "Succeeded")
     run = Client().list_pipeline_runs(sort_by="desc:created", hydrate=True).items[0]
     assert run.status == ExecutionStatus.COMPLETED
     assert run.schedule is not None
-    report = run.steps["train"].outputs["training_report"][0].load()
+    report = loaded(run, "training_report")
     (resumed,) = report.resumed_from
     assert 5 <= resumed < 150
     assert "asked to end (SIGTERM)" in cluster.jobs.log(first["metadata"]["name"])

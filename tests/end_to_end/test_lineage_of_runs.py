@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
-from pipelines.cli import main
+from materializers.directory import FILES
 from pipelines.prune import freed_bytes, remove, unneeded
-from tests.end_to_end.conftest import Workplace, ran
-
-
-def qlora(*arguments: str, **given: str) -> Result:
-    return CliRunner().invoke(main, arguments, **given)  # type: ignore[arg-type]  # given is input alone
-
-
-def folder_of(run: PipelineRunResponse, step: str, name: str) -> Path:
-    return Path(run.steps[step].outputs[name][0].uri)
+from pipelines.versions import outputs_of
+from tests.end_to_end.conftest import KEPT_BACK, Workplace, loaded, one_line, qlora, ran, uri
 
 
 def test_the_lineage_of_a_version(first_run: PipelineRunResponse, tmp_path: Path) -> None:
@@ -35,12 +27,12 @@ def test_the_lineage_of_a_version(first_run: PipelineRunResponse, tmp_path: Path
     assert all(str(first_run.steps[step].id) in result.stdout for step in ("train", "merge"))
     assert "Promoted" not in page.read_text()
     assert page.read_text().count("<rect") == 10
-    assert "<svg" in first_run.steps["promote"].outputs["lineage"][0].load().html()
+    assert "<svg" in loaded(first_run, "lineage").html()
 
 
 def test_a_folder_alone_has_its_lineage(first_run: PipelineRunResponse, tmp_path: Path) -> None:
     copy = tmp_path / "model"
-    shutil.copytree(folder_of(first_run, "merge", "merged_model") / "files", copy)
+    shutil.copytree(uri(first_run, "merged_model") / FILES, copy)
     assert qlora("lineage", str(copy)).exit_code == 0
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -52,15 +44,15 @@ def test_a_folder_alone_has_its_lineage(first_run: PipelineRunResponse, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("step", "name", "file"),
+    ("name", "file"),
     [
-        ("split", "split_rows", "train.arrow"),
-        ("train", "adapter", "files/adapter_config.json"),
-        ("resolve", "model_lock", "report.json"),
+        ("split_rows", "train.arrow"),
+        ("adapter", "files/adapter_config.json"),
+        ("model_lock", "report.json"),
     ],
 )
-def test_a_changed_byte_of_a_parent_is_named(first_run: PipelineRunResponse, step: str, name: str, file: str) -> None:
-    path = folder_of(first_run, step, name) / file
+def test_a_changed_byte_of_a_parent_is_named(first_run: PipelineRunResponse, name: str, file: str) -> None:
+    path = uri(first_run, name) / file
     original = path.read_bytes()
     try:
         path.write_bytes(original.replace(b"e", b"f", 1))
@@ -77,9 +69,7 @@ def test_what_has_no_lineage_is_one_line(first_run: PipelineRunResponse, tmp_pat
         ("tiny:99", "has no version '99'"),
         (str(tmp_path), "missing; it says where the model comes from"),
     ):
-        result = qlora("lineage", name)
-        assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
-        assert message in result.stderr
+        assert message in one_line(qlora("lineage", name))
 
 
 def test_the_history_of_runs(first_run: PipelineRunResponse) -> None:
@@ -94,11 +84,6 @@ def test_the_history_of_runs(first_run: PipelineRunResponse) -> None:
 class Prunable(Workplace):
     """Short runs of a model of its own, in the store that all tests share."""
 
-    def config(self, **changes: dict[str, Any]) -> Path:
-        path = super().config(**changes)
-        path.write_text(path.read_text().replace("name: tiny", "name: prunable"))
-        return path
-
     def trained(self, seed: int, **changes: dict[str, Any]) -> PipelineRunResponse:
         few = {"max_prompts": 1, "max_new_tokens": 2, "sandbox": {"execute": "never"}}
         return self.run(training={"seed": seed, "max_steps": 4}, evaluation=few, **changes)
@@ -106,20 +91,19 @@ class Prunable(Workplace):
 
 @pytest.fixture
 def prunable(first_run: PipelineRunResponse, workplace: Workplace) -> Prunable:
-    return Prunable(workplace.folder)
+    return Prunable(workplace.folder, "prunable")
 
 
 def test_prune_removes_what_no_kept_version_needs(
     first_run: PipelineRunResponse, prunable: Prunable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept_back = {"gains": [{"figure": "loss", "by": 5.0}]}
-    old = prunable.trained(31, promotion=kept_back)
+    old = prunable.trained(31, promotion=KEPT_BACK)
     staged = prunable.trained(32)
-    new = prunable.trained(33, promotion=kept_back)
+    new = prunable.trained(33, promotion=KEPT_BACK)
     assert ran(staged) == {"resolve", "train", "evaluate", "merge", "promote"}
 
-    refused = qlora("prune", "--keep", "1", "--model", "prunable", input="n\n")
-    adapter, merged = folder_of(old, "train", "adapter"), folder_of(old, "merge", "merged_model")
+    refused = qlora("prune", "--keep", "1", "--model", "prunable", given="n\n")
+    adapter, merged = uri(old, "adapter"), uri(old, "merged_model")
     assert "adapter" in refused.stdout
     assert adapter.is_dir()
 
@@ -140,12 +124,12 @@ def test_prune_removes_what_no_kept_version_needs(
     assert before - on_disk(adapter.parents[4]) == freed > 0
     for run in (first_run, staged, new):
         assert qlora("lineage", run.name).exit_code == 0
-        assert folder_of(run, "train", "adapter").is_dir()
-    assert folder_of(old, "evaluate", "evaluation_report").is_dir(), "reports stay"
+        assert uri(run, "adapter").is_dir()
+    assert uri(old, "evaluation_report").is_dir(), "reports stay"
     assert Client().get_model_version("prunable", 1).get_artifact("merged_model") is None
 
-    assert ran(prunable.trained(33, promotion=kept_back)) == {"resolve"}
-    again = prunable.trained(31, promotion=kept_back)
+    assert ran(prunable.trained(33, promotion=KEPT_BACK)) == {"resolve"}
+    again = prunable.trained(31, promotion=KEPT_BACK)
     assert {"train", "merge"} <= ran(again), "nothing comes from the cache whose files are gone"
     assert "quantize" not in ran(again), "what other versions need is still there"
 
@@ -163,11 +147,11 @@ def _killed(*_: object, **__: object) -> None:
 def test_equal_work_has_an_equal_content_hash_whatever_run_did_it(
     first_run: PipelineRunResponse, workplace: Workplace
 ) -> None:
-    artifact = first_run.steps["quantize"].outputs["quantized_model"][0]
-    values = json.loads((Path(artifact.uri) / "files" / "provenance.json").read_text())
+    artifact = outputs_of(first_run)["quantized_model"]
+    values = json.loads((Path(artifact.uri) / FILES / "provenance.json").read_text())
     assert values["made"]["run"]["id"] == str(first_run.id)
     Client().update_step_run(first_run.steps["quantize"].id, cache_expires_at=first_run.created)
-    run = workplace.run(promotion={"gains": [{"figure": "loss", "by": 5.0}]})
+    run = workplace.run(promotion=KEPT_BACK)
     assert "quantize" in ran(run)
-    assert run.steps["quantize"].outputs["quantized_model"][0].content_hash == artifact.content_hash
+    assert outputs_of(run)["quantized_model"].content_hash == artifact.content_hash
     assert "train" not in ran(run)

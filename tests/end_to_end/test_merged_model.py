@@ -1,16 +1,14 @@
 """The merged model of a real run: a complete directory that says where it comes from."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
 from pipelines.finetune import finetune
-from tests.end_to_end.conftest import Workplace, ran
+from tests.end_to_end.conftest import Workplace, loaded, ran
 
 FILES = {
     "config.json",
@@ -24,14 +22,14 @@ FILES = {
 }
 
 
-def test_the_directory_is_complete(load: Callable[[str, str], Any]) -> None:
-    folder: Path = load("merge", "merged_model").path
+def test_the_directory_is_complete(first_run: PipelineRunResponse) -> None:
+    folder: Path = loaded(first_run, "merged_model").path
     assert {path.name for path in folder.rglob("*")} == FILES
 
 
-def test_the_card_has_the_figures_of_the_run(load: Callable[[str, str], Any]) -> None:
-    card = ModelCard.load(load("merge", "merged_model").path / "README.md")
-    evaluation, merge = load("evaluate", "evaluation_report"), load("merge", "merge_report")
+def test_the_card_has_the_figures_of_the_run(first_run: PipelineRunResponse) -> None:
+    card = ModelCard.load(loaded(first_run, "merged_model").path / "README.md")
+    evaluation, merge = loaded(first_run, "evaluation_report"), loaded(first_run, "merge_report")
     measured = {one.metric_type: one.metric_value for one in card.data["eval_results"]}
     assert measured.keys() == {figure.name.replace(" ", "_") for figure in evaluation.figures}
     for figure in evaluation.figures:
@@ -41,14 +39,14 @@ def test_the_card_has_the_figures_of_the_run(load: Callable[[str, str], Any]) ->
     assert evaluation.samples[0].tuned_answer.rstrip() in card.text
 
 
-def test_its_lineage_is_the_run_that_made_it(first_run: PipelineRunResponse, load: Callable[[str, str], Any]) -> None:
-    made = json.loads((load("merge", "merged_model").path / "provenance.json").read_text())["made"]
+def test_its_lineage_is_the_run_that_made_it(first_run: PipelineRunResponse) -> None:
+    made = json.loads((loaded(first_run, "merged_model").path / "provenance.json").read_text())["made"]
     assert made["run"]["id"] == str(first_run.id)
     assert made["run"]["name"] == first_run.name
     assert made["run"]["step_id"] == str(first_run.steps["merge"].id)
     assert made["run"]["model"] == "tiny"
-    assert made["environment"]["libraries"] == load("resolve", "environment").libraries
-    assert [one["files"] for one in made["sources"]] == [one.files for one in load("resolve", "data_lock").sources]
+    assert made["environment"]["libraries"] == loaded(first_run, "environment").libraries
+    assert [one["files"] for one in made["sources"]] == [one.files for one in loaded(first_run, "data_lock").sources]
 
 
 def test_merged_again_it_is_the_same_model_but_for_its_run(

@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from zenml.models import PipelineRunResponse
 
-from materializers.registry import ARCHIVED, PRODUCTION, holder
+from materializers.registry import PRODUCTION, holder
 from pipelines.schedule import night, run, store
 from pipelines.schedule.plan import Schedule
 from tests.end_to_end.conftest import ROOT, Workplace
@@ -31,19 +32,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nightly(machine: Path, workplace: Workplace) -> Iterator[Path]:
     """The configuration of a model that goes into production, on few rows at first; its schedule is "nightly"."""
     write_rows(machine / "rows.jsonl", 60)
-    path = workplace.config(
+    place = Workplace(workplace.folder, "nightly", {"stage": "production"})
+    path = place.config(
         data={"sources": [{"files": str(machine / "rows.jsonl")}]},
         training={"max_steps": None, "epochs": 3},
         evaluation={"sandbox": {"execute": "never"}},
-        promotion={"stage": "production"},
     )
-    config = machine / "nightly.yaml"
-    config.write_text(path.read_text().replace("name: tiny", "name: nightly"))
+    config = Path(shutil.copy(path, machine / "nightly.yaml"))
     store.keep(store.entry_of(Schedule("nightly", config, "0 3 * * *"), "crontab"))
     yield config
-    present = holder("nightly", PRODUCTION)
-    if present is not None:  # other tests expect that nothing is in production
-        present.set_stage(ARCHIVED, force=True)
+    place.retire()
 
 
 def test_a_night_without_news_says_so(

@@ -4,9 +4,7 @@ import base64
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from pipelines.finetune import finetune
 from steps.errors import DataError, ModelError, PipelineError
 from tests.end_to_end.conftest import Workplace
 from tests.planted import TOKEN, places_of
+from tests.serving import Handler, serving
 
 STORED = "hf_PLANTEDinAZenMLSecretPLANTEDplanted"
 """A token that only a ZenML secret has."""
@@ -49,7 +48,7 @@ def test_a_run_leaves_no_token_of_the_environment(first_run: PipelineRunResponse
     assert places_of(TOKEN, *folders) == []
 
 
-class Refusing(BaseHTTPRequestHandler):
+class Refusing(Handler):
     """A hub behind a proxy that refuses every request and, as some do, repeats its headers in the answer."""
 
     tokens: set[str]
@@ -58,31 +57,19 @@ class Refusing(BaseHTTPRequestHandler):
         """401, with the request's own token in the message."""
         sent = self.headers.get("Authorization", "")
         self.tokens.add(sent)
-        body = json.dumps({"error": f"not allowed: {sent}"}).encode()
-        self.send_response(401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Error-Message", f"Invalid credentials: {sent}")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
+        self.answer({"error": f"not allowed: {sent}"}, 401, {"X-Error-Message": f"Invalid credentials: {sent}"})
 
     do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def refusing_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """The tokens that it was asked with."""
     Refusing.tokens = set()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    yield Refusing.tokens
-    server.shutdown()
+    with serving(Refusing) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        yield Refusing.tokens
 
 
 @pytest.fixture

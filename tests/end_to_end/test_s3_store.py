@@ -7,28 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from zenml.client import Client
 from zenml.models import PipelineRunResponse
 
-from pipelines.cli import main
-from tests.end_to_end.conftest import Workplace, ran
+from tests.end_to_end.conftest import KEPT_BACK, STEPS, Workplace, qlora, ran
 from tests.planted import TOKEN, places_of
 from tests.s3_store import SECRET_KEY, bucket, s3_stack
 
 pytestmark = pytest.mark.slow
-
-STEPS = {"resolve", "ingest", "validate", "split", "format", "quantize", "train", "evaluate", "merge", "promote"}
-
-
-class OnS3(Workplace):
-    """Runs of a model of its own."""
-
-    def config(self, **changes: dict[str, Any]) -> Path:
-        """The configuration of the shared runs under another model's name."""
-        path = super().config(**changes)
-        path.write_text(path.read_text().replace("name: tiny", "name: on-s3"))
-        return path
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +25,8 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def place(workplace: Workplace) -> OnS3:
-    return OnS3(workplace.folder)
+def place(workplace: Workplace) -> Workplace:
+    return Workplace(workplace.folder, "on-s3")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +39,8 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def first(endpoint: str, place: OnS3, temporary: Path) -> PipelineRunResponse:
+def first(endpoint: str, place: Workplace, temporary: Path) -> PipelineRunResponse:
     return place.run()
-
-
-def qlora(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments)
 
 
 def replace(stored: Any, content: bytes) -> None:
@@ -76,7 +58,7 @@ def test_every_step_stores_on_s3(first: PipelineRunResponse, temporary: Path) ->
             assert found[0].load() is not None
 
 
-def test_the_same_again_runs_resolve_alone(first: PipelineRunResponse, place: OnS3) -> None:
+def test_the_same_again_runs_resolve_alone(first: PipelineRunResponse, place: Workplace) -> None:
     assert ran(place.run()) == {"resolve"}
 
 
@@ -103,7 +85,7 @@ def test_the_lineage_is_checked_on_s3(first: PipelineRunResponse, endpoint: str)
         assert f"error: {name}: changed: {Path(file).name} in {uri}" in damaged.stderr
 
 
-def test_a_model_on_s3_answers_and_is_compared(first: PipelineRunResponse, place: OnS3) -> None:
+def test_a_model_on_s3_answers_and_is_compared(first: PipelineRunResponse, place: Workplace) -> None:
     config = str(place.folder / "config.yaml")
     asked = qlora("generate", "Write a function.", "--model", "staging", "-c", config, "--max-new-tokens", "4")
     assert asked.exit_code == 0, asked.output
@@ -112,11 +94,11 @@ def test_a_model_on_s3_answers_and_is_compared(first: PipelineRunResponse, place
     assert "loss" in compared.stdout
 
 
-def test_prune_frees_s3(first: PipelineRunResponse, place: OnS3, endpoint: str) -> None:
+def test_prune_frees_s3(first: PipelineRunResponse, place: Workplace, endpoint: str) -> None:
     newer = place.run(training={"seed": 41})
     adapter = first.steps["train"].outputs["adapter"][0].uri.removeprefix("s3://artifacts/")
     assert list(bucket(endpoint).objects.filter(Prefix=f"{adapter}/"))
-    kept_back = place.run(training={"seed": 43}, promotion={"gains": [{"figure": "loss", "by": 5.0}]})
+    kept_back = place.run(training={"seed": 43}, promotion=KEPT_BACK)
     staged = Client().get_model_version("on-s3", "staging")
     assert newer.model_version is not None
     assert staged.id == newer.model_version.id
@@ -127,7 +109,7 @@ def test_prune_frees_s3(first: PipelineRunResponse, place: OnS3, endpoint: str) 
         assert qlora("lineage", run.name).exit_code == 0
 
 
-def test_credentials_are_nowhere(first: PipelineRunResponse, endpoint: str, place: OnS3) -> None:
+def test_credentials_are_nowhere(first: PipelineRunResponse, endpoint: str, place: Workplace) -> None:
     contents = [one.get()["Body"].read() for one in bucket(endpoint).objects.all()]
     assert any(str(first.id).encode() in content for content in contents)
     for credential in (SECRET_KEY, TOKEN):

@@ -34,12 +34,3 @@ def test_a_run_ends_with_its_summary(first_run: PipelineRunResponse, workplace: 
         assert f"Using cached version of step {step}" in output.replace("`", ""), "another process, the same cache"
     assert "Warning" not in output
     assert "Traceback" not in output
-
-
-def test_a_users_error_is_the_last_line(first_run: PipelineRunResponse, workplace: Workplace) -> None:
-    config = workplace.config(data={"sources": [{"files": "/nowhere/rows.jsonl"}]})
-    result = zenml("pipeline", "run", "pipelines.finetune.finetune", "-c", str(config))
-    assert result.returncode == 1
-    assert "Traceback" not in result.stdout + result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: parameters.data.sources[0].files: '/nowhere/rows.jsonl' matches no file")

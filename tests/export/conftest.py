@@ -1,4 +1,4 @@
-"""A merged model that every test of the exports starts from."""
+"""Exports of the merged model, which every test here starts from."""
 
 import shutil
 from collections.abc import Callable
@@ -10,21 +10,10 @@ from datasets import Dataset
 from steps.export.export import export_model
 from steps.export.params import ExportParameters
 from steps.export.report import ExportReport
-from steps.merge.merge import merge_adapter
 from steps.promote.report import PromotionDecision
-from tests.tiny_run import FEW_ANSWERS, TinyRun
+from tests.tiny_run import TinyRun
 
 Export = Callable[..., tuple[Path, ExportReport]]
-
-
-@pytest.fixture(scope="session")
-def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run's merged model; shared, so never changed."""
-    output = tmp_path_factory.mktemp("merged")
-    test = tiny_run.examples["test"]
-    folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
-    merge_adapter(tiny_run.lock, *folders, test, FEW_ANSWERS, output)
-    return output
 
 
 @pytest.fixture

@@ -71,10 +71,10 @@ def test_rows_without_whole_blocks_stay_in_16_bits(tmp_path: Path) -> None:
     assert types["blk.0.ffn_down.weight"] == "Q8_0"  # rows of 96
 
 
-def written(folder: Path, kind: str = "bf16") -> Any:
+def written(folder: Path) -> Any:
     """The model of a folder, through a GGUF file and back."""
     config = AutoConfig.from_pretrained(folder)
-    write_gguf(folder, config, read_vocabulary(folder, config.vocab_size), kind, folder / "model.gguf")
+    write_gguf(folder, config, read_vocabulary(folder, config.vocab_size), "bf16", folder / "model.gguf")
     return AutoModelForCausalLM.from_pretrained(
         folder, gguf_file="model.gguf", dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )

@@ -3,10 +3,8 @@
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from steps.errors import ModelError
 from steps.export.hub import push
 from steps.export.params import HubParameters
 from tests.export.conftest import Export
+from tests.serving import Handler, serving
 from tests.tiny_run import TinyRun
 
 REPOSITORY = "owner/tuned"
@@ -38,22 +37,13 @@ class Hub:
     endpoint: str = ""
 
 
-class Handler(BaseHTTPRequestHandler):
+class HubHandler(Handler):
     """Answers as the hub does: create, model information, preupload, LFS batch and upload, commit."""
 
     hub: Hub
 
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_PUT(self) -> None:
-        self._serve()
-
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         path = self.path.split("?")[0]
         self.hub.asked.append(f"{self.command} {path}")
         self.hub.tokens.add(self.headers.get("Authorization", ""))
@@ -76,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
             self._commit([json.loads(line) for line in body.splitlines()])
         else:
             self._answer({"error": f"no such path {path}"}, 404)
+
+    do_GET = do_POST = do_PUT = _serve
 
     def _create(self, asked: dict[str, Any]) -> None:
         if self.hub.exists:
@@ -108,33 +100,20 @@ class Handler(BaseHTTPRequestHandler):
         return f"{self.hub.endpoint}/{REPOSITORY}"
 
     def _answer(self, values: dict[str, object], status: int = 200) -> None:
-        body = json.dumps(values).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if "error" in values:
-            self.send_header("X-Error-Message", str(values["error"]))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: pytest's output is for failures."""
+        self.answer(values, status, {"X-Error-Message": str(values["error"])} if "error" in values else None)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """An empty hub, and the planted token in the environment; large files go by the LFS protocol."""
-    Handler.hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    Handler.hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", Handler.hub.endpoint)
+    HubHandler.hub = Hub()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield Handler.hub
-    server.shutdown()
-    server.server_close()
+    with serving(HubHandler) as address:
+        HubHandler.hub.endpoint = address
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        yield HubHandler.hub
 
 
 def contents(folder: Path) -> dict[str, bytes]:

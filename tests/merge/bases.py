@@ -1,12 +1,17 @@
 """Small base models and random adapters on them, stored as PEFT stores them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from steps.merge.shards import FinishedShards
+from steps.merge.stream import Merging, merge_shards
+from steps.merge.tensors import weight_files
 from tests.tiny import write_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -43,6 +48,22 @@ def write_adapter(folder: Path, base: Path, seed: int = 1, **lora: Any) -> Path:
             weight.data = weight.data.float() + noise
     tuned.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
+
+
+def write_merged(plan: Merging, base: Path, output: Path, device: str = "cpu") -> Path:
+    """The whole model that the plan gives, in a new folder."""
+    shutil.copytree(base, output, ignore=shutil.ignore_patterns("*.safetensors"))
+    finished = FinishedShards(output.with_suffix(".shards"))
+    with finished.held():
+        merge_shards(plan, finished, device)
+        finished.give([path.name for path in plan.files], output)
+    finished.remove()
+    return output
+
+
+def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint."""
+    return {name: weight for path in weight_files(folder) for name, weight in load_file(path).items()}
 
 
 def merged_by_peft(base: Path, adapters: list[Path]) -> dict[str, torch.Tensor]:

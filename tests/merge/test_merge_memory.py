@@ -1,35 +1,24 @@
 """The merge's memory is bounded by its blocks, not by the model or its largest tensor."""
 
-import shutil
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import transformers
 
-from steps.merge.shards import FinishedShards
-from steps.merge.stream import merge_shards, plan_merge
-from steps.merge.tensors import INDEX
-from steps.merge.verify import changed_weights
+from steps.merge.stream import plan_merge
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import lock_model
 from steps.resolve.params import BaseModelParameters
 from tests.benchmarks.measure import measured
-from tests.benchmarks.merge_room import proved, write_adapter, write_checkpoint
+from tests.benchmarks.merge_room import proof, proved, write_adapter, write_checkpoint
 
 
 def dequantized(folder: Path) -> dict[str, int]:
     """The merge into the weights of the quantised model, with its proof."""
-    plan = plan_merge(folder / "base", [folder / "adapter"]).into_dequantized(folder / "quantized")
-    finished, output = FinishedShards(folder / "shards"), folder / "merged"
-    output.mkdir()
-    with finished.held():
-        merge_shards(plan, finished, "cpu")
-        finished.give([path.name for path in plan.files], output)
-    shutil.copyfile(folder / "base" / INDEX, output / INDEX)
-    changed, unchanged = changed_weights(folder / "base", output, plan.changes, plan.dequantized)
-    return {"changed": changed, "unchanged": unchanged}
+    plan = plan_merge(folder / "base", [folder / "adapter"])
+    return proof(folder, plan.into_dequantized(folder / "quantized"))
 
 
 @pytest.mark.parametrize("kind", ["", "nf4"])

@@ -14,7 +14,8 @@ from steps.errors import ModelError
 from steps.files import hashes, sha256_of
 from steps.merge.merge import merge_adapter
 from steps.merge.params import MergeParameters
-from steps.merge.shards import FinishedShards, shards_of
+from steps.merge.report import MergeReport
+from steps.merge.shards import FinishedShards, waiting_shards
 from steps.merge.stream import merge_shards, plan_merge
 from tests.merge.bases import write_adapter, write_base
 from tests.tiny_run import TinyRun
@@ -123,56 +124,37 @@ def test_one_process_at_a_time(work: Work, tmp_path: Path) -> None:
 
 def test_the_step_goes_on_and_a_failed_one_leaves_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The report says what was kept; equal work gives an equal report."""
-    test, parameters = tiny_run.examples["test"], MergeParameters(max_prompts=1)
-    shards = shards_of(tiny_run.lock, [tiny_run.adapter], tmp_path)
-    reports = []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        reports.append(
-            merge_adapter(
-                tiny_run.lock,
-                tiny_run.model,
-                tiny_run.adapter,
-                tiny_run.tokenizer,
-                test,
-                parameters,
-                tmp_path / name,
-                shards,
-            )
-        )
+    shards = waiting_shards(tiny_run.lock, tiny_run.model, tiny_run.adapter, "full_precision", tmp_path)
+
+    def merge(name: str, merging: MergeParameters) -> MergeReport:
+        output, run = tmp_path / name, tiny_run
+        output.mkdir()
+        models = run.lock, run.model, run.adapter
+        return merge_adapter(*models, run.tokenizer, run.examples["test"], merging, output, shards)
+
+    reports = [merge(name, MergeParameters(max_prompts=1)) for name in ("first", "second")]
     assert [report.resumed_shards for report in reports] == [0, 1]
     assert reports[0].decisive_json() == reports[1].decisive_json()
     assert "1 kept from a killed merge" in reports[1].html()
     assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
-    (tmp_path / "third").mkdir()
-    strict = MergeParameters(max_logit_difference=1e-9)
     with pytest.raises(ModelError, match="max_logit_difference"):
-        merge_adapter(
-            tiny_run.lock,
-            tiny_run.model,
-            tiny_run.adapter,
-            tiny_run.tokenizer,
-            test,
-            strict,
-            tmp_path / "third",
-            shards,
-        )
+        merge("third", MergeParameters(max_logit_difference=1e-9))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second", "third"]
 
 
 def test_other_work_has_other_shards(tiny_run: TinyRun, tmp_path: Path) -> None:
+    lock, model, trained = tiny_run.lock, tiny_run.model, tiny_run.adapter
     adapter = tmp_path / "adapter"
-    shutil.copytree(tiny_run.adapter, adapter)
-    same = shards_of(tiny_run.lock, [adapter], tmp_path).folder
-    assert same == shards_of(tiny_run.lock, [tiny_run.adapter], tmp_path).folder
+    shutil.copytree(trained, adapter)
+    same = waiting_shards(lock, model, adapter, "full_precision", tmp_path).folder
+    assert same == waiting_shards(lock, tiny_run.tokenizer, trained, "full_precision", tmp_path).folder
     weights = load_file(adapter / "adapter_model.safetensors")
     save_file({name: weight * 2 for name, weight in weights.items()}, adapter / "adapter_model.safetensors")
-    base = tiny_run.lock.model_copy(update={"files": {**tiny_run.lock.files, "model.safetensors": "another"}})
+    base = lock.model_copy(update={"files": {**lock.files, "model.safetensors": "another"}})
     others = [
-        shards_of(tiny_run.lock, [adapter], tmp_path).folder,
-        shards_of(base, [tiny_run.adapter], tmp_path).folder,
-        shards_of(tiny_run.lock, [tiny_run.adapter, tiny_run.adapter], tmp_path).folder,
-        shards_of(tiny_run.lock, [tiny_run.adapter], tmp_path, tiny_run.model).folder,
-        shards_of(tiny_run.lock, [tiny_run.adapter], tmp_path, tiny_run.tokenizer).folder,
+        waiting_shards(lock, model, adapter, "full_precision", tmp_path).folder,
+        waiting_shards(base, model, trained, "full_precision", tmp_path).folder,
+        waiting_shards(lock, model, trained, "dequantized", tmp_path).folder,
+        waiting_shards(lock, tiny_run.tokenizer, trained, "dequantized", tmp_path).folder,
     ]
-    assert len({same, *others}) == 6
+    assert len({same, *others}) == 5

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,9 +16,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steps.merge.merge import merge_adapter
-from tests.tiny_run import FEW_ANSWERS, TinyRun
-
 pytest.importorskip("openai", reason="transformers serve needs it; it is in the extra dev")
 
 CHAT = [{"role": "user", "content": "Write a function add_8 that returns its argument plus 8."}]
@@ -25,25 +23,24 @@ TOKENS = 12
 
 
 @pytest.fixture(scope="module")
-def merged(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def served(merged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run's merged model; it would end its answers at once, so its end token is one that it never says."""
-    folder, run = tmp_path_factory.mktemp("served") / "merged", tiny_run
-    folder.mkdir()
-    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], FEW_ANSWERS, folder)
+    folder = tmp_path_factory.mktemp("served") / "merged"
+    shutil.copytree(merged, folder)
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": 0}))
     return folder
 
 
 @pytest.fixture(scope="module")
-def address(merged: Path) -> Iterator[str]:
+def address(served: Path) -> Iterator[str]:
     """A running server; it is stopped at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(merged)]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(served)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    log = merged.parent / "log"
+    log = served.parent / "log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -78,10 +75,10 @@ def ask(address: str, chat: list[dict[str, str]], model: Path) -> dict[str, Any]
     return answer
 
 
-def test_a_chat_request_is_answered_as_the_model_answers(merged: Path, address: str) -> None:
-    answer = ask(address, CHAT, merged)
-    model: Any = AutoModelForCausalLM.from_pretrained(merged)
-    tokenizer: Any = AutoTokenizer.from_pretrained(merged)
+def test_a_chat_request_is_answered_as_the_model_answers(served: Path, address: str) -> None:
+    answer = ask(address, CHAT, served)
+    model: Any = AutoModelForCausalLM.from_pretrained(served)
+    tokenizer: Any = AutoTokenizer.from_pretrained(served)
     ids = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     with torch.inference_mode():
         output = model.generate(**ids, max_new_tokens=TOKENS)[0, ids["input_ids"].shape[1] :]

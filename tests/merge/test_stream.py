@@ -1,7 +1,6 @@
 """The streamed merge gives what PEFT's own gives, for every kind of adapter and every type."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from transformers import AutoModelForCausalLM
 
 from steps.errors import ModelError
 from steps.files import hashes
-from steps.merge.shards import FinishedShards
-from steps.merge.stream import merge_shards, plan_merge
+from steps.merge.stream import plan_merge
 from steps.merge.tensors import read_header, weight_files
 from steps.merge.verify import changed_weights
-from tests.merge.bases import DTYPES, merged_by_peft, write_adapter, write_base
+from tests.merge.bases import DTYPES, merged_by_peft, stored_weights, write_adapter, write_base, write_merged
 
 LLAMA: dict[str, Any] = {"target_modules": ["q_proj", "down_proj"]}
 GPT2: dict[str, Any] = {"target_modules": ["c_attn", "c_proj"]}
@@ -44,15 +42,10 @@ ROUNDED_ONCE_BY_PEFT_TOO = ("dora", "conv1d, dora", "patterns, rslora, dora")
 
 
 def merge(base: Path, adapters: list[Path], folder: Path) -> Path:
-    """A model folder with the merged weights; shards of a killed merge lie in ``folder / "shards"``."""
+    """A model folder with the merged weights, and with the proof that they are."""
     plan = plan_merge(base, adapters)
-    finished, output = FinishedShards(folder / "shards"), folder / "merged"
-    shutil.copytree(base, output, ignore=shutil.ignore_patterns("*.safetensors"))
-    with finished.held():
-        merge_shards(plan, finished, "cpu")
-        finished.give([path.name for path in plan.files], output)
-    finished.remove()
-    changed_weights(base, output, plan.changes)
+    output = write_merged(plan, base, folder / "merged")
+    changed_weights(base, output, plan, "cpu")
     return output
 
 
@@ -114,18 +107,13 @@ def test_a_block_of_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         whole = merge(base, [adapter], folder)
         monkeypatch.setattr("steps.merge.stream.BLOCK", 5 * 4 * 64)  # five rows of 64 values
         (folder / "blocks").mkdir()
-        assert _near(load_all(merge(base, [adapter], folder / "blocks")), load_all(whole))
+        assert _near(stored_weights(merge(base, [adapter], folder / "blocks")), stored_weights(whole))
         monkeypatch.undo()
 
 
 def _near(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Equal but for a last bit here and there, since products of other shapes are summed in another order."""
     return all(torch.allclose(one[name].float(), other[name].float(), rtol=2**-7, atol=1e-7) for name in other)
-
-
-def load_all(folder: Path) -> dict[str, torch.Tensor]:
-    """Every stored tensor."""
-    return {name: weight for path in weight_files(folder) for name, weight in load_file(path).items()}
 
 
 def test_headers_and_names_are_the_base_models(tmp_path: Path) -> None:

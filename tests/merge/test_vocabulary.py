@@ -9,14 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from steps.errors import ModelError
-from steps.merge.merge import merge_adapter
 from steps.merge.stream import plan_merge
-from tests.tiny_run import FEW_ANSWERS, TinyRun
-
-
-def merge(run: TinyRun, output: Path) -> None:
-    output.mkdir()
-    merge_adapter(run.lock, run.model, run.adapter, run.tokenizer, run.examples["test"], FEW_ANSWERS, output)
+from tests.tiny_run import TinyRun
 
 
 def with_another_token(folder: Path, copy: Path) -> Path:
@@ -35,7 +29,7 @@ def test_tokens_have_one_id(tiny_run: TinyRun, tmp_path: Path, which: str) -> No
     with pytest.raises(
         ModelError, match=rf"{which}: the tokenizer gives tokens other ids than that of .* \(vocabulary"
     ):
-        merge(run, tmp_path / "merged")
+        run.merge(tmp_path / "merged")
     assert list((tmp_path / "merged").iterdir()) == []
 
 
@@ -43,7 +37,7 @@ def test_a_chat_template_is_no_other_vocabulary(tiny_run: TinyRun, tmp_path: Pat
     copy = tmp_path / "tokenizer"
     shutil.copytree(tiny_run.tokenizer, copy)
     (copy / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    merge(replace(tiny_run, tokenizer=copy), tmp_path / "merged")
+    replace(tiny_run, tokenizer=copy).merge(tmp_path / "merged")
     assert (tmp_path / "merged" / "chat_template.jinja").read_text() == "{{ messages[0].content }}"
 
 

@@ -1,55 +1,21 @@
 """The comparison of evaluations: a row for each figure of each, and what keeps them from being compared."""
 
-from typing import Literal
-
 import pytest
 
 from pipelines.compare import Evaluated, cautions, compared, draw, shown
-from steps.evaluate.report import EvaluationReport, Figure, Sample
 from steps.page import render
+from tests.evaluations import evaluation_report, figure, sample
 
 
 def evaluation(number: int, *rows: str, limit: int = 64, shift: float = 0.0, extra: bool = False) -> Evaluated:
-    def made(name: str, base: float, difference: float, better: Literal["lower", "higher"], unit: str) -> Figure:
-        return Figure(
-            name=name,
-            base=base,
-            tuned=base + difference,
-            difference=difference,
-            low=difference - 0.1,
-            high=difference + 0.1,
-            unit=unit,
-            better=better,
-        )
-
     figures = [
-        made("loss", 2.0, -0.5 - shift, "lower", "nats/token"),
-        made("stops", 0.2, 0.05 + shift, "higher", "share"),
+        figure("loss", 2.0, 1.5 - shift, -0.6 - shift, -0.4 - shift),
+        figure("stops", 0.2, 0.25 + shift, -0.05 + shift, 0.15 + shift),
+        *([figure("pass@1", 0.1, 0.3, 0.1, 0.3)] if extra else []),
     ]
-    samples = [
-        Sample(
-            row_id=row,
-            instruction="",
-            reference="",
-            base_answer="",
-            tuned_answer="",
-            base_grades={},
-            tuned_grades={},
-        )
-        for row in rows
-    ]
-    report = EvaluationReport(
-        figures=[*figures, *([made("pass@1", 0.1, 0.2, "higher", "share")] if extra else [])],
-        samples=samples,
-        loss_rows=len(rows),
-        loss_tokens=10,
-        answers=len(rows),
-        confidence=0.95,
-        max_new_tokens=limit,
-        device="CPU",
-        seconds=1.0,
+    return Evaluated(
+        number, f"run-{number}", evaluation_report(figures, [sample(row) for row in rows], max_new_tokens=limit)
     )
-    return Evaluated(number, f"run-{number}", report)
 
 
 def test_equal_figures_stand_below_each_other() -> None:

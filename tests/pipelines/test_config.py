@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.document import dotted
 from steps.merge.params import MergeParameters
 from steps.train.params import TrainingParameters
 from tests.pipelines.checked import TOP, Write, check, complaint
@@ -172,7 +171,3 @@ def test_a_file_that_is_no_text_or_not_there_gives_one_line(tmp_path: Path) -> N
         missing == f"missing.yaml: no such file; those that come with the project are in {shipped}; copy own-data.yaml"
     )
     assert folder.endswith("cannot be read: Is a directory")
-
-
-def test_dotted() -> None:
-    assert dotted(("parameters", "data", "sources", 0, "files")) == "parameters.data.sources[0].files"

@@ -6,32 +6,12 @@ from steps.errors import ConfigError
 from tests.pipelines.checked import TOP, Write, check, complaint
 
 WRONG = [
-    (
-        "  training:\n    lora:\n      r: 0",
-        11,
-        "parameters.training.lora.r",
-        "0 is impossible; it must be more than 0",
-    ),
-    (
-        "  training:\n    lora:\n      r: many",
-        11,
-        "parameters.training.lora.r",
-        "needs a whole number, not 'many'",
-    ),
-    (
-        "  training:\n    lora:\n      r: 1.5",
-        11,
-        "parameters.training.lora.r",
-        "needs a whole number, not 1.5",
-    ),
+    ("  training:\n    lora:\n      r: 0", 11, "parameters.training.lora.r", "0 is impossible; it must be more than 0"),
+    ("  training:\n    lora:\n      r: many", 11, "parameters.training.lora.r", "needs a whole number, not 'many'"),
+    ("  training:\n    lora:\n      r: 1.5", 11, "parameters.training.lora.r", "needs a whole number, not 1.5"),
     ("  training:\n    lora:\n      r: yes", 11, "parameters.training.lora.r", "needs a number, not true"),
     ("  training:\n    max_steps: yes", 10, "parameters.training.max_steps", "needs a number, not true"),
-    (
-        "  training:\n    lora:\n      r: null",
-        11,
-        "parameters.training.lora.r",
-        "needs a whole number, not null",
-    ),
+    ("  training:\n    lora:\n      r: null", 11, "parameters.training.lora.r", "needs a whole number, not null"),
     ("  training:\n    lora: 8", 10, "parameters.training.lora", "needs a mapping of keys, not 8"),
     ("  training: [1]", 9, "parameters.training", "needs a mapping of keys, not a list"),
     ("  training:", 9, "parameters.training", "needs a mapping of keys, not null"),
@@ -100,24 +80,9 @@ WRONG = [
         "parameters.training.evaluations_per_epoch",
         "and so does evaluate_every; remove one of them",
     ),
-    (
-        "  training:\n    lora:\n      target_modules: []",
-        11,
-        "parameters.training.lora.target_modules",
-        "at least 1",
-    ),
-    (
-        "  training:\n    learning_rate: fast",
-        10,
-        "parameters.training.learning_rate",
-        "needs a number, not 'fast'",
-    ),
-    (
-        "  training:\n    learning_rate: .inf",
-        10,
-        "parameters.training.learning_rate",
-        "needs a finite number",
-    ),
+    ("  training:\n    lora:\n      target_modules: []", 11, "parameters.training.lora.target_modules", "at least 1"),
+    ("  training:\n    learning_rate: fast", 10, "parameters.training.learning_rate", "needs a number, not 'fast'"),
+    ("  training:\n    learning_rate: .inf", 10, "parameters.training.learning_rate", "needs a finite number"),
     ("  training:\n    schedule: linaer", 10, "parameters.training.schedule", "did you mean 'linear'?"),
     (
         "  prompt:\n    template:\n      prompt: hello",
@@ -132,12 +97,7 @@ WRONG = [
         "parameters.prompt.template",
         "'hello' is not a template (alpaca, chatml, llama2-chat, model, notebook, or a mapping with the key prompt)",
     ),
-    (
-        "  splits:\n    test: 0.6\n    validation: 0.6",
-        11,
-        "parameters.splits.validation",
-        "sum must be below 1",
-    ),
+    ("  splits:\n    test: 0.6\n    validation: 0.6", 11, "parameters.splits.validation", "sum must be below 1"),
     ("  splits:\n    test: 0", 10, "parameters.splits.test", "evaluate compares base and tuned on test rows"),
     ("  splits:\n    validation: 0", 10, "parameters.splits.validation", "training.early_stopping"),
     (
@@ -152,12 +112,7 @@ WRONG = [
     ("settings: 5", 9, "settings", "needs a mapping of keys, not 5"),
     ("settings:\n  resources:\n    gpu_count: -1", 11, "settings.resources.gpu_count", "must be at least 0"),
     ("settings:\n  resources:\n    memory: plenty", 11, "settings.resources.memory", "pattern"),
-    (
-        "settings:\n  orchestrator:\n    synchronous: perhaps",
-        11,
-        "settings.orchestrator.synchronous",
-        "true or false",
-    ),
+    ("settings:\n  orchestrator:\n    synchronous: perhaps", 11, "settings.orchestrator.synchronous", "true or false"),
     ("enable_cache: perhaps", 9, "enable_cache", "true or false"),
     ("run_name: 'coder-{tiem}'", 9, "run_name", "unknown placeholder {tiem} (valid: date, time)"),
     ("run_name: 'coder-{'", 9, "run_name", "is not a name with {placeholders}"),
@@ -179,6 +134,7 @@ def test_a_wrong_value_is_named_in_plain_words(
 @pytest.mark.parametrize(
     ("line", "needs"),
     [
+        ("evaluate_every: 5", "training.evaluate_every needs a validation set"),
         ("evaluations_per_epoch: 2", "training.evaluations_per_epoch needs a validation set"),
         (
             "schedule: reduce_lr_on_plateau\n    warmup_ratio: 0",
@@ -187,16 +143,10 @@ def test_a_wrong_value_is_named_in_plain_words(
     ],
 )
 def test_what_else_needs_validation_rows(config_file: Write, line: str, needs: str) -> None:
-    text = f"{TOP}  splits:\n    validation: 0\n  training:\n    early_stopping: null\n    {line}\n"
-    (message,) = complaint(config_file(text))
-    assert message.startswith(f"config.yaml:10: parameters.splits.validation: is 0, but {needs}")
-
-
-def test_evaluate_every_needs_validation_rows(config_file: Write) -> None:
     text = f"{TOP}  splits:\n    validation: 0\n  training:\n    early_stopping: null\n"
     check(config_file(text))
-    (message,) = complaint(config_file(f"{text}    evaluate_every: 5\n"))
-    assert message.startswith("config.yaml:10: parameters.splits.validation: is 0, but training.evaluate_every")
+    (message,) = complaint(config_file(f"{text}    {line}\n"))
+    assert message.startswith(f"config.yaml:10: parameters.splits.validation: is 0, but {needs}")
 
 
 def test_a_bound_on_forgetting_needs_a_reference_text(config_file: Write) -> None:

@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 
 from pipelines.lineage import shown, wrong
-from pipelines.prune import size
-from pipelines.runs import COLUMNS
-from pipelines.runs import shown as shown_runs
 from steps.errors import ModelError
 from steps.lineage.report import DIRECTORY
 from steps.lineage.sources import revision
@@ -194,17 +191,3 @@ def test_a_source_has_one_revision() -> None:
     assert revision(LockedSource(name="a", files={"x": "1"})) == "sha256:1"
     two = {revision(LockedSource(name="a", files={"x": "1", "y": other})) for other in ("2", "3")}
     assert len(two) == 2
-
-
-def test_the_history_fits_the_terminal() -> None:
-    row = ["2026-01-02 03:04", "01234567", "quickstart:12", "12,345 @ 27bafe4 c0ffee0", "SmolLM2-135M-Instruct.Q4_1"]
-    rows = [[*row, "1.786>1.343", "20%>90%", "0%>85%", "production", "10/10", "12.5 h", "completed"]]
-    text = shown_runs(rows)
-    assert len(rows[0]) == len(COLUMNS)
-    assert max(map(len, text.splitlines())) <= 120
-    assert "01234567" in text
-    assert shown_runs([]) == "no runs yet\n"
-
-
-def test_sizes_are_readable() -> None:
-    assert [size(n) for n in (1500, 2_500_000, 13_500_000_000)] == ["1.5 kB", "2.50 MB", "13.50 GB"]

@@ -24,18 +24,11 @@ from pipelines.schedule import native
 from pipelines.schedule.plan import Schedule
 from steps.errors import ConfigError
 from tests.cluster.objects import KUBERNETES
+from tests.cluster.stack import ON_GPU, RECIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = sorted((ROOT / "configs" / "stacks").glob("*.yaml"))
 NAMES = [path.stem for path in STACKS]
-ON_GPU = {"quantize", "train", "evaluate"}
-RECIPE = """
-model: {name: nightly}
-stack_settings: configs/stacks/%s.yaml
-parameters:
-  data: {sources: [{files: rows.jsonl}]}
-  base_model: {folder: base}
-"""
 
 
 @pytest.fixture(autouse=True)

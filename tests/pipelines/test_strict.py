@@ -96,11 +96,6 @@ def test_settings_of_the_active_stack_are_checked(config_file: Write) -> None:
         toy.with_options(config_path=str(path))
 
 
-def test_a_run_without_configuration_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match=r"toy: no configuration gives splits; name a file with -c"):
-        toy()
-
-
 def test_a_step_that_fails_over_its_input_raises_that_error(
     config_file: Write, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,9 +14,10 @@ from materializers.report import ReportMaterializer
 from pipelines.strict import strict_pipeline
 from pipelines.summary import summarise
 from steps.artifacts import MergedModel
-from steps.evaluate.report import EvaluationReport, Figure, Sample
+from steps.evaluate.report import EvaluationReport
 from steps.promote.report import Condition, PromotionDecision
 from steps.split.params import SplitParameters
+from tests.evaluations import evaluation_report, figure, sample
 
 ANSWER = "def double(x):\n    return 2 * x"
 
@@ -24,53 +25,10 @@ ANSWER = "def double(x):\n    return 2 * x"
 @step(output_materializers=ReportMaterializer)
 def evaluate(splits: SplitParameters) -> Annotated[EvaluationReport, "evaluation_report"]:
     """A report with two figures and two samples; the answers differ in the second."""
-    same = Sample(
-        row_id="1",
-        instruction="Same",
-        reference="",
-        base_answer="x",
-        tuned_answer="x",
-        base_grades={},
-        tuned_grades={},
-    )
-    told = Sample(
-        row_id="2",
-        instruction="Write double(x). [bold]Only code[/bold]",
-        reference=ANSWER,
-        base_answer="Sure! " + "word " * 60 + "\n" * 20 + "end",
-        tuned_answer=ANSWER,
-        base_grades={},
-        tuned_grades={},
-    )
-    loss = Figure(
-        name="completion loss",
-        base=2.05,
-        tuned=0.87,
-        difference=-1.18,
-        low=-1.3,
-        high=-1.1,
-        unit="nats",
-        better="lower",
-    )
-    rate = Figure(
-        name="only code",
-        base=0.05,
-        tuned=0.4,
-        difference=0.35,
-        low=-math.inf,
-        high=0.5,
-        unit="share",
-        better="higher",
-    )
-    return EvaluationReport(
-        figures=[loss, rate],
-        samples=[same, told],
-        loss_rows=20,
-        loss_tokens=400,
-        answers=20,
-        confidence=0.95,
-        max_new_tokens=64,
-        device="CPU",
+    rambling = "Sure! " + "word " * 60 + "\n" * 20 + "end"
+    return evaluation_report(
+        [figure("completion loss", 2.05, 0.87, -1.3, -1.1), figure("only code", 0.05, 0.4, -math.inf, 0.5)],
+        [sample("1", "Same", "x", "x"), sample("2", "Write double(x). [bold]Only code[/bold]", rambling, ANSWER)],
         seconds=float(splits.seed),
     )
 

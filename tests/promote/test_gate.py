@@ -1,14 +1,13 @@
 """Only what is better is promoted."""
 
-from typing import Literal
-
 import pytest
 from pydantic import ValidationError
 
-from steps.evaluate.report import EvaluationReport, Figure, ProductionReport
+from steps.evaluate.report import EvaluationReport, ProductionReport
 from steps.merge.report import FromTrained, MergeReport
 from steps.promote.gate import decide
 from steps.promote.params import Gain, PromotionParameters
+from tests.evaluations import evaluation_report, figure
 
 
 def evaluation(
@@ -16,39 +15,9 @@ def evaluation(
 ) -> EvaluationReport:
     """A report whose loss difference has that interval, and whose share of pure code changed by that much; both have
     that noise."""
-    loss = Figure(
-        name="loss",
-        base=2.0,
-        tuned=1.7,
-        difference=-0.3,
-        low=low,
-        high=high,
-        unit="nats/token",
-        better="lower",
-        noise=noise,
-    )
-    code = Figure(
-        name="only code",
-        base=0.5,
-        tuned=0.5 + only_code,
-        difference=only_code,
-        low=only_code,
-        high=only_code,
-        unit="share",
-        better="higher",
-        noise=noise,
-    )
-    return EvaluationReport(
-        figures=[loss, code],
-        samples=[],
-        loss_rows=20,
-        loss_tokens=1000,
-        answers=20,
-        confidence=0.95,
-        max_new_tokens=64,
-        device="",
-        seconds=1.0,
-    )
+    loss = figure("loss", 2.0, 1.7, low, high, noise=noise)
+    code = figure("only code", 0.5, 0.5 + only_code, only_code, only_code, noise=noise)
+    return evaluation_report([loss, code])
 
 
 def merge(logits: float = 0.5, loss: float = 1.7, divergence: float = 0.2, trained: float = 1.7) -> MergeReport:
@@ -83,9 +52,9 @@ def merge(logits: float = 0.5, loss: float = 1.7, divergence: float = 0.2, train
     )
 
 
-def asked(by: float, figure: str = "loss", against: Literal["base", "production"] = "base") -> PromotionParameters:
+def asked(by: float, figure: str = "loss") -> PromotionParameters:
     """One gain alone."""
-    return PromotionParameters(gains=(Gain(figure=figure, by=by, against=against),))
+    return PromotionParameters(gains=(Gain(figure=figure, by=by),))
 
 
 def measured(against: EvaluationReport, version: int = 3) -> EvaluationReport:

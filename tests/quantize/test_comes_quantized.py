@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from transformers import AutoModelForCausalLM
 from steps.errors import ModelError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
-from steps.merge.merge import merge_adapter
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
@@ -24,7 +24,7 @@ from steps.train.params import TrainingParameters
 from steps.train.train import train_adapter
 from tests.quantize.conftest import Stored
 from tests.tiny import write_tokenizer
-from tests.tiny_run import FEW_ANSWERS, TinyRun
+from tests.tiny_run import TinyRun
 
 
 @pytest.fixture(autouse=True)
@@ -70,13 +70,13 @@ def test_it_is_recognised_and_copied(stored: Stored, published: ModelLock, tmp_p
 def test_training_and_merge(published: ModelLock, tiny_run: TinyRun, tmp_path: Path) -> None:
     """The merged model is what was trained: the adapter on the very values that the quantised layers stand for."""
     quantized, adapter, merged = (tmp_path / name for name in ("quantized", "adapter", "merged"))
-    for path in (quantized, adapter, merged):
-        path.mkdir()
+    quantized.mkdir()
+    adapter.mkdir()
     quantize_model(published, QuantizationParameters(kind=kind_of(published).kind), quantized)
     training = TrainingParameters(max_steps=4, batch_size=2, gradient_accumulation=1, learning_rate=5e-3)
     train_adapter(tiny_run.blocks, quantized, tiny_run.tokenizer, training, adapter)
     test = tiny_run.examples["test"]
-    report = merge_adapter(published, quantized, adapter, tiny_run.tokenizer, test, FEW_ANSWERS, merged)
+    report = replace(tiny_run, lock=published, model=quantized, adapter=adapter).merge(merged)
     few = EvaluationParameters(max_prompts=1, max_new_tokens=2, sandbox=SandboxParameters(execute="never"))
     figures = evaluate_adapter(test, quantized, adapter, tiny_run.tokenizer, few).figures
     tuned = next(figure.tuned for figure in figures if figure.name == "loss")

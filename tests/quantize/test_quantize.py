@@ -1,6 +1,7 @@
 """Every kind of quantisation on the CPU: stored once, loaded, trained on, evaluated and merged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from transformers import AutoModelForCausalLM
 from steps.errors import DeviceError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
-from steps.merge.merge import merge_adapter
 from steps.quantize.device import Hardware, describe_device
 from steps.quantize.fit import require_integers
 from steps.quantize.load import load_quantized
@@ -22,7 +22,7 @@ from steps.quantize.quantize import quantized_layers
 from steps.train.params import TrainingParameters
 from steps.train.train import train_adapter
 from tests.quantize.conftest import Stored
-from tests.tiny_run import FEW_ANSWERS, TinyRun
+from tests.tiny_run import TinyRun
 
 ERRORS = {"nf4": (0.05, 0.12), "fp4": (0.08, 0.2), "int8": (0.001, 0.02), "none": (-1e-9, 1e-9)}
 """Bounds of the relative weight error, kind by kind."""
@@ -78,7 +78,6 @@ def test_report_says_what_was_done(stored: Stored) -> None:
 def test_training_evaluation_and_merge(stored: Stored, tiny_run: TinyRun, tmp_path: Path) -> None:
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     adapter.mkdir()
-    merged.mkdir()
     training = TrainingParameters(
         max_steps=6, batch_size=2, gradient_accumulation=1, learning_rate=5e-3, evaluate_every=3
     )
@@ -92,7 +91,7 @@ def test_training_evaluation_and_merge(stored: Stored, tiny_run: TinyRun, tmp_pa
     figures = evaluate_adapter(test, stored.folder, adapter, tiny_run.tokenizer, few).figures
     loss = next(figure for figure in figures if figure.name == "loss")
     assert loss.tuned < loss.base
-    merge_adapter(stored.lock, stored.folder, adapter, tiny_run.tokenizer, test, FEW_ANSWERS, merged)
+    replace(tiny_run, lock=stored.lock, model=stored.folder, adapter=adapter).merge(merged)
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from steps.errors import ModelError
-from steps.merge.merge import merge_adapter
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, model_size
 from steps.resolve.params import BaseModelParameters
 from steps.resolve.stored import require_pinned_code, stored_quantization
 from tests.tiny import write_model
-from tests.tiny_run import FEW_ANSWERS, TinyRun
+from tests.tiny_run import TinyRun
 
 FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_compute_dtype": "float16"}
 
@@ -109,14 +109,12 @@ def test_accepted_pickles_are_converted_once(pickles: Path) -> None:
 def test_accepted_pickles_are_quantised_and_merged(pickles: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     """The same weights as those that ``tiny_run`` was trained on, so its adapter fits."""
     lock = lock_model(accepting(pickles))
-    quantized, merged = tmp_path / "quantized", tmp_path / "merged"
+    quantized = tmp_path / "quantized"
     quantized.mkdir()
-    merged.mkdir()
     quantize_model(lock, QuantizationParameters(), quantized)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (quantized, tiny_run.model))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    test = tiny_run.examples["test"]
-    merge_adapter(lock, quantized, tiny_run.adapter, tiny_run.tokenizer, test, FEW_ANSWERS, merged)
+    replace(tiny_run, lock=lock, model=quantized).merge(tmp_path / "merged")
 
 
 class Malicious:

@@ -6,15 +6,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.credentials import without_secrets
 from pipelines.schedule import hook, run, store
 from pipelines.schedule.plan import Schedule
 from pipelines.schedule.systemd import BUSY
+from tests.serving import Handler, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_" + "Planted" * 3
@@ -47,8 +48,8 @@ def test_a_killed_run_is_reported_and_frees_the_lock(tmp_path: Path, capfd: pyte
     runner = threading.Thread(target=lambda: codes.append(run.main("nightly")))
     with store.alone("another"):
         runner.start()
-        until(lambda: store.noted("nightly") == "" and holder_of("nightly") is not None)
-        os.kill(int(str(holder_of("nightly"))), signal.SIGKILL)
+        until(lambda: store.noted("nightly") == "" and holder() is not None)
+        os.kill(int(str(holder())), signal.SIGKILL)
         runner.join(timeout=60)
     assert codes == [128 + signal.SIGKILL]
     assert (tmp_path / "called").read_text().splitlines()[:2] == [
@@ -60,9 +61,9 @@ def test_a_killed_run_is_reported_and_frees_the_lock(tmp_path: Path, capfd: pyte
     assert "the run failed, exit code -9" in capfd.readouterr().out
 
 
-def holder_of(name: str) -> str | None:
-    """The process that holds a schedule's lock."""
-    path = store.state_folder() / f"{name}.lock"
+def holder() -> str | None:
+    """The process that holds the schedule's lock."""
+    path = store.state_folder() / "nightly.lock"
     if not path.exists():
         return None
     with path.open("r+") as stream:
@@ -73,10 +74,9 @@ def holder_of(name: str) -> str | None:
     return None
 
 
-def until(condition: object, seconds: float = 30) -> None:
+def until(condition: Callable[[], bool]) -> None:
     """Wait for it."""
-    assert callable(condition)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.02)
@@ -86,14 +86,9 @@ def test_another_schedule_waits_its_turn(tmp_path: Path, capfd: pytest.CaptureFi
     scheduled(tmp_path / "nightly.yaml")
     codes: list[int] = []
     waiting = threading.Thread(target=lambda: codes.append(run.main("nightly")))
-    said = ""
     with store.alone("another"):
         waiting.start()
-        end = time.monotonic() + 30
-        while "waits for the end of another schedule's run" not in said:
-            said += capfd.readouterr().out
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: "waits for the end of another schedule's run" in capfd.readouterr().out)
         assert codes == []
         store.forget("nightly")
     waiting.join(timeout=60)
@@ -122,33 +117,25 @@ def test_a_failure_reaches_the_command_without_secrets(
     assert " failed: parameters.base_model.folder: /nowhere/***/base is not a folder" in store.noted("nightly")
     for shown in (text, parts.partition("QLORA_ERROR=")[2], store.noted("nightly")):
         assert "planted-token" not in shown
-    assert hook.without_secrets(f"refused with {TOKEN}") == "refused with ***"
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(Handler):
     """Keeps what is posted; /refuse answers with 500."""
 
     posted: list[tuple[str, dict[str, object]]]
 
     def do_POST(self) -> None:
         """As http.server calls it."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.posted.append((self.headers["Content-Type"], json.loads(body)))
-        self.send_response(500 if self.path.startswith("/refuse") else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing on the console."""
+        self.posted.append((self.headers["Content-Type"], json.loads(self.body())))
+        self.answer({}, 500 if self.path.startswith("/refuse") else 200)
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
     """A receiver's address."""
     Receiver.posted = []
-    with HTTPServer(("127.0.0.1", 0), Receiver) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
+    with serving(Receiver) as address:
+        yield address
 
 
 FAILURE = hook.Failure("nightly", "/data/nightly.yaml", 1, "no rows", host="box")
@@ -195,6 +182,7 @@ def test_nobody_listens(server: str) -> None:
         (f"token {TOKEN} refused", "token *** refused"),
         ("s3: https://me:pass@store/x failed", "s3: https://***@store/x failed"),
         ("key sk-1234 is wrong", "key *** is wrong"),
+        ("AKIAPLANTEDPLANTEDPL and ghp_plantedPLANTEDplantedPLANTEDplantedPLA", "*** and ***"),
         ("it is true", "it is true"),
         ("nothing here: hf_ and /data/a@b", "nothing here: hf_ and /data/a@b"),
     ],
@@ -202,7 +190,7 @@ def test_nobody_listens(server: str) -> None:
 def test_secrets_are_starred(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "sk-1234")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    assert hook.without_secrets(text) == shown
+    assert without_secrets(text) == shown
 
 
 def test_an_unknown_schedule_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:

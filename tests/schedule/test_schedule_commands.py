@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from pipelines.cli import main
 from pipelines.schedule import native, store
 from pipelines.schedule.plan import Listed, Schedule
-from pipelines.schedule.stack import on_stack
+from pipelines.stack import on_stack
 from tests.schedule.conftest import Machine
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml")

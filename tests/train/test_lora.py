@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from steps.errors import DataError, ModelError
 from steps.files import hashes
-from steps.merge.merge import merge_adapter
 from steps.provenance import write_provenance
 from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
@@ -78,16 +77,8 @@ def test_every_kind_of_adapter(biased: TinyRun, tmp_path: Path, monkeypatch: pyt
         watched.model.eval()
         torch.testing.assert_close(loaded(ids).logits, watched.model(ids).logits, rtol=0, atol=0)
 
-    merged.mkdir()
-    report = merge_adapter(
-        biased.lock,
-        biased.model,
-        adapter,
-        biased.tokenizer,
-        biased.examples["test"],
-        FEW_ANSWERS.model_copy(update={"max_logit_difference": 0.5}),
-        merged,
-    )
+    merging = FEW_ANSWERS.model_copy(update={"max_logit_difference": 0.5})
+    report = replace(biased, adapter=adapter).merge(merged, merging)
     assert report.changed_weights == len({_base_weight(key) for key in saved})
 
 
@@ -167,8 +158,7 @@ def test_loftq_is_merged_into_the_rounded_weights(biased: TinyRun, tmp_path: Pat
     """Into the full-precision ones the rounding error that the adapter makes up for would come twice."""
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     train(biased, adapter, LoraParameters(r=16, initialization="loftq"))
-    merged.mkdir()
-    merge_adapter(biased.lock, biased.model, adapter, biased.tokenizer, biased.examples["test"], FEW_ANSWERS, merged)
+    replace(biased, adapter=adapter).merge(merged)
     loaded = PeftModel.from_pretrained(load_quantized(biased.model, describe_device("float32")), str(adapter))
     result = load_file(merged / "model.safetensors")
     for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):

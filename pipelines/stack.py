@@ -4,7 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from zenml.client import Client
+from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
+
 from steps.errors import ConfigError
+
+
+def active_tracker() -> str | None:
+    """The experiment tracker's name, None without one: ZenML opens a tracker's run for the steps that name it."""
+    tracker = Client().active_stack.experiment_tracker
+    return tracker.name if tracker else None
 
 
 @contextmanager
@@ -20,9 +29,6 @@ def on_stack(name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    from zenml.client import Client
-    from zenml.constants import ENV_ZENML_ACTIVE_STACK_ID
-
     try:
         stack = Client().get_stack(name)
     except KeyError as error:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pipelines.generate import load_tuned, print_answer
 from steps.errors import DataError
-from steps.merge.serve import load_tuned, print_answer
 from tests.tiny_run import TinyRun
 
 

@@ -20,17 +20,9 @@ from pipelines.schedule.plan import Schedule
 from steps.errors import ConfigError, PipelineError
 from tests.cluster.api import Cluster
 from tests.cluster.objects import KUBERNETES
-from tests.cluster.stack import STACK, cluster_stack
+from tests.cluster.stack import ON_GPU, RECIPE, STACK, cluster_stack
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = """
-model: {name: nightly}
-stack_settings: configs/stacks/kubernetes.yaml
-parameters:
-  data: {sources: [{files: rows.jsonl}]}
-  base_model: {folder: base}
-"""
-ON_GPU = {"quantize", "train", "evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +49,7 @@ def cluster(shared_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def nightly(tmp_path: Path) -> Schedule:
     """A schedule of a recipe with the shipped settings for Kubernetes."""
     path = tmp_path / "nightly.yaml"
-    path.write_text(RECIPE, encoding="utf-8")
+    path.write_text(RECIPE % "kubernetes", encoding="utf-8")
     return Schedule("nightly", path, "0 3 * * *", STACK)
 
 
@@ -252,7 +244,8 @@ def test_a_misspelt_setting_of_the_stack_is_found(cluster: Cluster, nightly: Sch
     settings: dict[str, Any] = {"orchestrator.kubernetes": {"pod_settings": {"tolerance": []}}}
     stack = tmp_path / "stack.yaml"
     stack.write_text(yaml.safe_dump({"steps": {"train": {"settings": settings}}}), encoding="utf-8")
-    nightly.configuration.write_text(RECIPE.replace("configs/stacks/kubernetes.yaml", str(stack)), encoding="utf-8")
+    recipe = nightly.configuration.read_text(encoding="utf-8")
+    nightly.configuration.write_text(recipe.replace("configs/stacks/kubernetes.yaml", str(stack)), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"stack.yaml:6: .*pod_settings.tolerance: unknown key"):
         native.install(nightly)
     assert rows() == {}
