@@ -28,6 +28,9 @@ check: install  ## pre-flight of a configuration: make check CONFIG=configs/own-
 install: $(VENV)/installed  ## make .venv with everything that we tested together
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo "error: $(PYTHON) is not Python 3.11 to 3.13 ($$($(PYTHON) --version 2>&1 | head -1));" \
+			"name one that is: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Installing into $(VENV) (once, a minute or two) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --progress-bar off --constraint constraints.txt --editable ".[quickstart,dev]"

@@ -49,12 +49,12 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
     from pipelines.forecast import hardware_of
     from pipelines.origins import resolved_lines
     from pipelines.preflight import CHECKS, preflight
-    from pipelines.strict import plain_errors
+    from pipelines.strict import PlainError, plain_errors
 
     with plain_errors():
         hardware = hardware_of(gpu, memory)
         config = finetune.check(path)
-    failed = 0
+    failed = []
     for number, outcome in enumerate(preflight(config), start=1):
         label = f"{number}/{len(CHECKS)} {outcome.name:<10}"
         state = "ok      " if outcome.passed else "failed: "
@@ -62,33 +62,35 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
         click.echo(f"{label}  {state}{first}")
         for line in others:
             click.echo(f"{'':{len(label) + 2 + len(state)}}{line}")
-        failed += not outcome.passed
+        failed += [] if outcome.passed else [outcome]
     click.echo()
-    fits = _show_plan(config, hardware, named=gpu is not None)
+    unfit = _show_plan(config, hardware, named=gpu is not None)
     click.echo()
     for line in resolved_lines(config):
         click.echo(line)
+    # Once more, since the values above have scrolled them away; what could not be tried has its reason in another one.
+    lines = [f"{one.name}: {line}" for one in failed for line in one.message.splitlines()]
+    if unfit and not any(unfit in line for line in lines):
+        lines.append(f"plan: {unfit}")
+    lines = [line for line in lines if ": not tried, since " not in line]
     if failed:
-        click.echo(f"error: {failed} of {len(CHECKS)} checks failed", err=True)
-        raise SystemExit(1)
-    if not fits:
-        raise SystemExit(1)
+        lines.insert(0, f"{len(failed)} of {len(CHECKS)} checks failed")
+    if lines:
+        raise PlainError("\n".join(lines))
 
 
-def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) -> bool:
-    """Print the plan, or in one line why there is none; False where the hardware is at fault."""
+def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) -> str:
+    """Print the plan, or in one line why there is none, which is given back too."""
     from pipelines.forecast import forecast
-    from steps.errors import DeviceError, PipelineError
+    from steps.errors import PipelineError
 
     try:
         for line in forecast(config, hardware, named=named):
             click.echo(line)
-    except DeviceError as error:
-        click.echo(f"no plan: {error}")
-        return False
     except PipelineError as error:
         click.echo(f"no plan: {error}")
-    return True
+        return str(error)
+    return ""
 
 
 @main.command()

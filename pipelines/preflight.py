@@ -116,11 +116,14 @@ def _device(subject: Subject) -> str:
 
 def _data(subject: Subject) -> str:
     from steps.evaluate.sets import set_sources, task_folders
+    from steps.ingest.ingest import require_first_rows
     from steps.resolve.benchmarks import lock_benchmarks
     from steps.resolve.data import lock_data
     from steps.resolve.evaluation_sets import lock_evaluation_sets
 
-    lock = lock_data(subject.config.valid("data", DataParameters))
+    data = subject.config.valid("data", DataParameters)
+    lock = lock_data(data)
+    require_first_rows(data, lock)
     splits = subject.config.valid("splits", SplitParameters)
     evaluation = subject.config.valid("evaluation", EvaluationParameters)
     benchmarks = lock_benchmarks(set_sources(evaluation), evaluation.reference_text, task_folders(evaluation))

@@ -68,10 +68,7 @@ def ingest_sources(
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         unreadable = UnreadableRows(spool)
-        readings = [
-            Reading(source, lock, source_key(index), unreadable)
-            for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True))
-        ]
+        readings = _readings(data, data_lock, unreadable)
         tables = [table_of(_rows(reading), ROW_FEATURES) for reading in readings]
         _refuse_many_unreadable(sum(map(len, tables)), unreadable, data.max_bad_share)
         mixed = _mixed(tables, readings)
@@ -91,11 +88,35 @@ def first_rows(data: DataParameters, data_lock: DataLock, count: int) -> list[Ro
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         unreadable = UnreadableRows(spool)
-        for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True)):
-            rows = list(islice(_rows(Reading(source, lock, source_key(index), unreadable)), count))
+        for reading in _readings(data, data_lock, unreadable):
+            rows = list(islice(_rows(reading), count))
             if rows:
                 return rows
-    raise DataError(f"{source_key(0)}: no source has a readable row")
+        raise DataError(f"{source_key(0)}: no source has a readable row{_why(unreadable)}")
+
+
+def require_first_rows(data: DataParameters, data_lock: DataLock) -> None:
+    """Raise :class:`DataError` unless each source of files has the columns that a row needs, and a readable row.
+
+    No file is read beyond its first readable row, but for the columns of .jsonl and .json.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        unreadable = UnreadableRows(spool)
+        for reading in _readings(data, data_lock, unreadable):
+            if reading.source.files is not None and next(_rows(reading), None) is None:
+                name, why = reading.source.name, _why(unreadable)
+                raise DataError(f"{reading.key}: {name!r} has no readable row{why}; mend or remove this source")
+
+
+def _readings(data: DataParameters, data_lock: DataLock, unreadable: UnreadableRows) -> list[Reading]:
+    return [
+        Reading(source, lock, source_key(index), unreadable)
+        for index, (source, lock) in enumerate(zip(data.sources, data_lock.sources, strict=True))
+    ]
+
+
+def _why(unreadable: UnreadableRows) -> str:
+    return " ({}: {})".format(*unreadable.first[0]) if unreadable.first else ""
 
 
 def _mixed(tables: list[Dataset], readings: list[Reading]) -> list[Dataset]:

@@ -184,7 +184,7 @@ def _flash_attention_lacks(hardware: Hardware, precision: str) -> str:
     if precision == "float32":
         return "it has no float32"
     if not hardware.flash_attention_installed:
-        return "flash-attn is not installed (pip install '.[flash]')"
+        return "flash-attn is not installed (pip install -e '.[flash]')"
     return ""
 
 

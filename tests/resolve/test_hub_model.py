@@ -18,6 +18,7 @@ from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
+from steps.resolve.configuration import model_config
 from steps.resolve.params import BaseModelParameters
 from tests.tiny import write_model
 
@@ -30,6 +31,7 @@ class Hub(BaseHTTPRequestHandler):
 
     folder: Path
     asked: list[str]
+    gated = False
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -41,6 +43,10 @@ class Hub(BaseHTTPRequestHandler):
             self._answer(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": self._siblings()}).encode())
         elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
             self._answer(json.dumps(self._tree()).encode())
+        elif self.gated and path.startswith(f"/{REPOSITORY}/resolve/"):
+            self.send_response(401)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.end_headers()
         elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
             self._answer((self.folder / path.rsplit("/", 1)[1]).read_bytes())
         else:
@@ -177,7 +183,22 @@ def test_pickles_alone_are_refused(repository: Path) -> None:
         lock_model(BaseModelParameters(hub=REPOSITORY))
 
 
-@pytest.mark.parametrize(("hub", "revision"), [("owner/none", "main"), (REPOSITORY, "no-such-branch")])
-def test_what_the_hub_has_not_is_named(repository: Path, hub: str, revision: str) -> None:
-    with pytest.raises(ModelError, match=rf"base_model\.hub: {hub} at revision {revision} cannot be read"):
+@pytest.mark.parametrize(
+    ("hub", "revision", "remedy"),
+    [
+        ("owner/none", "main", r"the hub has no such model; mend the id \(owner/name\), or log in"),
+        (REPOSITORY, "no-such-branch", "check the id, the revision, the network"),
+    ],
+)
+def test_what_the_hub_has_not_is_named(repository: Path, hub: str, revision: str, remedy: str) -> None:
+    with pytest.raises(ModelError, match=rf"base_model\.hub: {hub} at revision {revision} cannot be read .*; {remedy}"):
         lock_model(BaseModelParameters(hub=hub, revision=revision))
+
+
+def test_a_gated_model_says_how_to_be_let_in(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "gated", True)
+    ask = r"is gated; ask for access at https://huggingface\.co/owner/tiny, then log in \(hf auth login, or HF_TOKEN\)"
+    with pytest.raises(ModelError, match=ask):
+        lock_model(BaseModelParameters(hub=REPOSITORY))
+    with pytest.raises(ModelError, match=ask):
+        model_config(BaseModelParameters(hub=REPOSITORY))
