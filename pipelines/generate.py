@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.versions import STAGES, model_named_in, version_in_stage
+from pipelines.versions import STAGES, model_named_in, model_version, version_in_stage
 from steps.errors import ModelError
 
 
@@ -13,7 +13,8 @@ def generate(instruction: str, model: str, config: Path | None, max_new_tokens: 
 
     Args:
         instruction: what is asked, as a row's instruction.
-        model: ``production``, ``staging`` or ``latest`` of the registry, or the folder of a merged model or adapter.
+        model: ``production``, ``staging`` or ``latest`` of the registry, ``MODEL:VERSION``, or the folder of a merged
+            model or adapter.
         config: configuration of a run, for the name of its model; needed where several models have such a version.
         max_new_tokens: tokens after which the answer is cut.
 
@@ -33,11 +34,12 @@ def folder_of(model: str, config: Path | None) -> Path:
     Raises:
         ModelError: there is no such folder, version or merged model, or a file is not what was stored.
     """
-    if model not in STAGES:
-        if not Path(model).exists():
-            raise ModelError(f"--model {model}: neither a folder nor one of {', '.join(STAGES)}")
+    if Path(model).exists() and model not in STAGES:
         return Path(model)
-    version = version_in_stage(model, model_named_in(config))
+    name, colon, number = model.rpartition(":")
+    if model not in STAGES and not colon:
+        raise ModelError(f"--model {model}: neither a folder nor one of {', '.join(STAGES)}, nor MODEL:VERSION")
+    version = model_version(name, number) if colon else version_in_stage(model, model_named_in(config))
     artifact = version.get_artifact("merged_model")
     if artifact is None:
         raise ModelError(

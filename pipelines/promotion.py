@@ -6,7 +6,7 @@ from zenml.utils.pagination_utils import depaginate
 
 from materializers.directory import MANIFEST
 from materializers.registry import PRODUCTION, holder, place, promote, versions_before
-from pipelines.versions import model_version
+from pipelines.versions import model_version, require_model
 from steps.errors import ModelError
 
 
@@ -42,6 +42,8 @@ def roll_back(model: str | None) -> tuple[ModelVersionResponse, ModelVersionResp
     Raises:
         ModelError: nothing is in production, or nothing was before, or nothing of that is left.
     """
+    if model is not None:
+        require_model(model)
     present = holder(model or _only_model(), PRODUCTION)
     if present is None:
         raise ModelError(f"model {model} has no version in production, so there is nothing to roll back")

@@ -92,7 +92,7 @@ def first_rows(data: DataParameters, data_lock: DataLock, count: int) -> list[Ro
             rows = list(islice(_rows(reading), count))
             if rows:
                 return rows
-        raise DataError(f"{source_key(0)}: no source has a readable row{_why(unreadable)}")
+        raise DataError(f"{source_key(0)}: no source has a readable row{_why(unreadable)}; mend its rows or files")
 
 
 def require_first_rows(data: DataParameters, data_lock: DataLock) -> None:

@@ -13,7 +13,7 @@ from steps.files import DISK_REFUSES, hashes, sha256_of
 from steps.resolve.convert import from_gguf, from_pickles, from_quantized, gguf_tokenizer
 from steps.resolve.locks import ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters
-from steps.resolve.stored import require_pinned_code, stored_quantization
+from steps.resolve.stored import require_pinned_code, require_whole, stored_quantization
 from steps.token import without_token
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ MODEL_FILES = (
 )
 PICKLE_FILES = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 CODE_FILES = ("*.py",)
+NOT_CAUSAL = "does not continue texts; name a causal language model, such as one of Llama, Qwen or SmolLM"
 LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 
 
@@ -74,6 +75,7 @@ def stored_model(lock: ModelLock) -> Path:
     if lock.package:
         return from_gguf(lock, package_folder(lock.package))
     source = _snapshot(lock, lock.files) if lock.hub else Path(lock.folder)
+    require_whole(source)
     return from_pickles(lock, source) if lock.pickled else source
 
 

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.errors import ModelError
-from steps.resolve.base_model import hub_errors, model_folder, package_folder
+from steps.resolve.base_model import NOT_CAUSAL, hub_errors, model_folder, package_folder
 from steps.resolve.params import BaseModelParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-NOT_CAUSAL = "{} is no architecture that continues texts; name a causal language model, such as Llama, Qwen or SmolLM"
 
 
 def model_config(base_model: BaseModelParameters) -> "PretrainedConfig":
@@ -35,7 +33,7 @@ def model_config(base_model: BaseModelParameters) -> "PretrainedConfig":
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"parameters.base_model: transformers cannot read the configuration ({reason})") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not base_model.trust_remote_code:
-        raise ModelError(f"parameters.base_model: {NOT_CAUSAL.format(config.model_type)}")
+        raise ModelError(f"parameters.base_model: a model of type {config.model_type} {NOT_CAUSAL}")
     return config
 
 

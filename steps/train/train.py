@@ -215,5 +215,5 @@ def _require_end(course: "Course", checkpoints: Checkpoints) -> None:
     if not course.finished:
         raise TrainingError(
             f"{checkpoints.folder}: training stopped after step {course.last_step} of {course.planned_steps}, since "
-            "the process was asked to end (SIGTERM); run the same pipeline again to go on from there"
+            "the process was asked to end (SIGTERM or Ctrl-C); run the same pipeline again to go on from there"
         )
