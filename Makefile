@@ -46,6 +46,7 @@ dashboard: install  ## open ZenML's dashboard on this machine
 
 stop-dashboard:  ## stop it
 	@$(RUN) zenml logout --local
+	@$(RUN) python -m pipelines.dashboard stopped
 
 pictures: $(VENV)/pictures  ## prove every artifact's page in the dashboard on the newest run, and take the README's pictures
 	@$(RUN) python -W ignore -m tests.dashboard.walk --output docs/pictures
