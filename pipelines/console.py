@@ -6,11 +6,14 @@ import os
 import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
 from pipelines.refusals import refusal
+from steps.errors import ConfigError
+from steps.files import DISK_REFUSES
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -153,3 +156,19 @@ def text_of(console: "Console") -> str:
     """What was printed on a :func:`plain_console`, without spaces at the ends of lines."""
     file = cast("io.StringIO", console.file)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def write_page(file: Path, html: str) -> None:
+    """Write a page into the file that ``--html`` names.
+
+    Raises:
+        ConfigError: there is no such folder, or nobody may write there.
+    """
+    try:
+        file.write_text(html, encoding="utf-8")
+    except OSError as error:
+        if error.errno in DISK_REFUSES:
+            raise
+        raise ConfigError(
+            f"--html {file}: cannot be written ({error.strerror}); name a file in a folder of yours"
+        ) from error

@@ -1,7 +1,27 @@
-"""Opens the way to ZenML's dashboard before ``zenml login --local``."""
+"""Opens the way to ZenML's dashboard before ``zenml login --local``, and back after ``zenml logout --local``."""
+
+import socket
+import sys
+from urllib.parse import urlsplit
 
 from zenml.client import Client
+from zenml.config.global_config import GlobalConfiguration
 from zenml.models import UserUpdate
+
+
+def leave_dead_server() -> None:
+    """Go back to the local store from a server of this machine that is gone, as after a restart of the machine.
+
+    ZenML 0.98 stays with it: every command fails then, and ``zenml logout --local`` says that it is done.
+    """
+    configuration = GlobalConfiguration()
+    address = urlsplit(configuration.store_configuration.url)
+    if address.hostname not in ("127.0.0.1", "localhost"):
+        return
+    try:
+        socket.create_connection((address.hostname, address.port or 80), timeout=5).close()
+    except OSError:
+        configuration.set_default_store()
 
 
 def skip_survey() -> None:
@@ -18,4 +38,6 @@ def skip_survey() -> None:
 
 
 if __name__ == "__main__":
-    skip_survey()
+    leave_dead_server()
+    if sys.argv[1:] != ["stopped"]:
+        skip_survey()

@@ -10,6 +10,8 @@ import yaml
 
 from steps.errors import ConfigError
 
+LOOK = "; look there and in the line above for a tab, a missing colon or an indentation unlike its neighbours'"
+
 KeyPath = tuple[Any, ...]
 """Keys and list positions from the root: ``("data", "sources", 0, "files")``."""
 
@@ -79,7 +81,8 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+        advice = LOOK if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError) else ""
+        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem or error.context}{advice}") from None
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; those that come with the project are in {shipped_configs()}; copy own-data.yaml"

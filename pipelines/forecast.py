@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipelines.config import CheckedConfig
-from steps.errors import DeviceError
+from steps.errors import DeviceError, ModelError
 from steps.format.params import PromptParameters
 from steps.quantize.device import Choice, Hardware, choose, describe_hardware
 from steps.quantize.params import QuantizationParameters
@@ -60,7 +60,7 @@ def job_of(config: CheckedConfig, hardware: Hardware) -> Job:
     Raises:
         ConfigError: a parameter that the plan needs is not valid.
         DeviceError: the hardware lacks the precision or the attention that is asked for.
-        ModelError: the base model's configuration cannot be read.
+        ModelError: the base model's configuration cannot be read, or the model has no layer of a name that is targeted.
     """
     from steps.resolve.configuration import model_config
     from steps.train.plan.shape import shape_of
@@ -70,8 +70,14 @@ def job_of(config: CheckedConfig, hardware: Hardware) -> Job:
     base_model = config.valid("base_model", BaseModelParameters)
     device = choose(hardware, training.precision, training.attention)
     processes = config.valid("plan", PlanParameters).distributed.processes
+    shape = shape_of(model_config(base_model), trust_remote_code=base_model.trust_remote_code)
+    if absent := shape.absent(training.lora):
+        raise ModelError(
+            f"parameters.training.lora.target_modules: the base model has no linear layer {', '.join(absent)}; it has "
+            f"{', '.join(sorted({layer.child for layer in shape.linear}))}"
+        )
     return Job(
-        shape=shape_of(model_config(base_model), trust_remote_code=base_model.trust_remote_code),
+        shape=shape,
         training=training,
         device=device,
         block=prompt.max_length,
@@ -117,7 +123,7 @@ def forecast(config: CheckedConfig, hardware: Hardware, *, named: bool) -> Itera
 def _attention(job: Job, *, named: bool) -> str:
     found = next(choice.reason for choice in job.device.choices if choice.name == "attention")
     needs = named and job.device.attention == "flash_attention_2"
-    return "if flash-attn is installed there (pip install '.[flash]')" if needs else found
+    return "if flash-attn is installed there (pip install -e '.[flash]')" if needs else found
 
 
 def _memory(memory: Memory) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.versions import STAGES, model_named_in, version_in_stage
+from pipelines.versions import STAGES, model_named_in, model_version, version_in_stage
 from steps.errors import DataError, ModelError
 from steps.merge.load import load_model, put_adapter
 from steps.merge.loftq import rounding_of
@@ -26,7 +26,8 @@ def generate(instruction: str, model: str, config: Path | None, max_new_tokens: 
 
     Args:
         instruction: what is asked, as a row's instruction.
-        model: ``production``, ``staging`` or ``latest`` of the registry, or the folder of a merged model or adapter.
+        model: ``production``, ``staging`` or ``latest`` of the registry, ``MODEL:VERSION``, or the folder of a merged
+            model or adapter.
         config: configuration of a run, for the name of its model; needed where several models have such a version.
         max_new_tokens: tokens after which the answer is cut.
 
@@ -44,11 +45,15 @@ def folder_of(model: str, config: Path | None) -> Path:
     Raises:
         ModelError: there is no such folder, version or merged model, or a file is not what was stored.
     """
-    if model not in STAGES:
-        if not Path(model).is_dir():
-            raise ModelError(f"--model {model}: neither a folder nor one of {', '.join(STAGES)}")
+    if Path(model).exists() and model not in STAGES:
         return Path(model)
-    version = version_in_stage(model, model_named_in(config), "name the run's configuration with -c")
+    name, colon, number = model.rpartition(":")
+    if model not in STAGES and not colon:
+        raise ModelError(f"--model {model}: neither a folder nor one of {', '.join(STAGES)}, nor MODEL:VERSION")
+    if colon:
+        version = model_version(name, number)
+    else:
+        version = version_in_stage(model, model_named_in(config), "name the run's configuration with -c")
     artifact = version.get_artifact("merged_model")
     if artifact is None:
         raise ModelError(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -114,21 +115,26 @@ def _named_packages(config: CheckedConfig) -> list[str]:
 
 
 def _device(subject: Subject) -> str:
-    from steps.quantize.device import describe_device
+    from steps.quantize.device import describe_device, why_no_gpu
 
     training = subject.config.parameters.get("training")
     if isinstance(training, TrainingParameters):
-        return describe_device(training.precision, training.attention).reason
-    return describe_device().reason
+        device = describe_device(training.precision, training.attention)
+    else:
+        device = describe_device()
+    return device.reason if device.kind == "cuda" else f"{device.reason}; {why_no_gpu()}"
 
 
 def _data(subject: Subject) -> str:
     from steps.evaluate.sets import set_sources, task_folders
+    from steps.ingest.ingest import require_first_rows
     from steps.resolve.benchmarks import lock_benchmarks
     from steps.resolve.data import lock_data
     from steps.resolve.evaluation_sets import lock_evaluation_sets
 
-    lock = lock_data(subject.config.valid("data", DataParameters))
+    data = subject.config.valid("data", DataParameters)
+    lock = lock_data(data)
+    require_first_rows(data, lock)
     splits = subject.config.valid("splits", SplitParameters)
     evaluation = subject.config.valid("evaluation", EvaluationParameters)
     benchmarks = lock_benchmarks(set_sources(evaluation), evaluation.reference_text, task_folders(evaluation))
@@ -141,8 +147,11 @@ def _data(subject: Subject) -> str:
 def _base_model(subject: Subject) -> str:
     from steps.quantize.fit import require_agreement
     from steps.resolve.base_model import model_size
+    from steps.resolve.stored import require_whole
 
     lock = subject.model_lock
+    if lock.folder:
+        require_whole(Path(lock.folder))
     require_agreement(lock, subject.config.valid("quantization", QuantizationParameters))
     return f"{lock.name} {lock.commit[:12]}".rstrip() + f", {model_size(lock) / 1e9:.2f} GB"
 

@@ -6,7 +6,7 @@ from zenml.utils.pagination_utils import depaginate
 
 from materializers.directory import MANIFEST
 from materializers.registry import PRODUCTION, holder, place, promote, versions_before
-from pipelines.versions import model_version, version_in_stage
+from pipelines.versions import model_version, require_model, version_in_stage
 from steps.errors import ModelError
 
 
@@ -44,6 +44,7 @@ def roll_back(model: str | None) -> tuple[ModelVersionResponse, ModelVersionResp
     """
     if model is None:
         model = version_in_stage(PRODUCTION, None, "name yours: qlora rollback MODEL").model.name
+    require_model(model)
     present = holder(model, PRODUCTION)
     if present is None:
         raise ModelError(f"model {model} has no version in production, so there is nothing to roll back")

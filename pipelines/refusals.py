@@ -69,7 +69,7 @@ def _remedy(reason: str) -> str:
     if reason == READ_ONLY:
         return f"; make it writable, or name another folder or artifact store, {AGAIN}"
     if reason == NO_SERVER:
-        return f"; see that it runs (zenml status), {AGAIN}"
+        return f"; see that it runs (zenml status; the dashboard's own: make dashboard, or stop-dashboard), {AGAIN}"
     return f"; end what else uses it or take less (parameters.plan, evaluation.batch_size), {AGAIN}"
 
 

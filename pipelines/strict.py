@@ -19,6 +19,8 @@ from pipelines.stack_settings import RUN_PARTS, joined
 from pipelines.summary import summarise
 from steps.errors import ConfigError
 
+STOPPED = "run the same again, which goes on after the last finished step, a training from its last checkpoint"
+
 
 class StrictPipeline(Pipeline):
     """A pipeline whose configuration file is checked, key by key, before anything is compiled.
@@ -86,7 +88,11 @@ class StrictPipeline(Pipeline):
                 )
             quiet_console()
             self._end_as_the_stack_can()
-            run = super().__call__(*args, **kwargs)
+            try:
+                run = super().__call__(*args, **kwargs)
+            except KeyboardInterrupt:
+                click.echo(f"stopped by Ctrl-C; {STOPPED}", err=True)
+                raise
         if run is not None and run.status == ExecutionStatus.COMPLETED:
             label(run)
             click.echo(summarise(run))

@@ -31,7 +31,10 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no tokenizer can be read there ({str(error).splitlines()[0]})") from error
+        raise ModelError(
+            f"{folder}: no tokenizer can be read there ({str(error).splitlines()[0]}); put tokenizer.json and "
+            "tokenizer_config.json of the model beside its config.json"
+        ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: {type(tokenizer).__name__} has no fast form; use a base model that has one")
     if tokenizer.eos_token_id is None:

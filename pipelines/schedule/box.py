@@ -9,8 +9,8 @@ from pipelines.schedule.plan import Listed, Schedule
 from steps.errors import DeviceError
 
 NOWHERE = (
-    "neither systemd nor a crontab command is here to start runs; install cron, or let your own scheduler start, from "
-    "this folder: python -m pipelines.schedule.run NAME"
+    "neither systemd nor a crontab command is here to start runs; install and start cron, or let your own scheduler "
+    "run, from this folder: zenml pipeline run pipelines.finetune.finetune -c CONFIG"
 )
 
 

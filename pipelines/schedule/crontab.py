@@ -5,6 +5,8 @@ import shlex
 import shutil
 import subprocess
 
+import psutil
+
 from pipelines.schedule.commands import run
 from pipelines.schedule.cron import portable
 from pipelines.schedule.store import Entry, log_file
@@ -16,6 +18,10 @@ NO_TABLE = ("no crontab for", "No such file or directory")
 """What ``crontab -l`` says where there is no table yet: cronie and Debian's cron, and busybox."""
 
 
+DAEMONS = ("cron", "crond")
+"""What the program that reads the table is called: Debian's, and cronie's and busybox's."""
+
+
 def available() -> bool:
     """Whether there is a ``crontab`` command."""
     return shutil.which("crontab") is not None
@@ -24,7 +30,16 @@ def available() -> bool:
 def install(entry: Entry) -> str:
     """Put its line into the table instead of one of the same name; where its output goes."""
     _write([*_others(entry), line_of(entry)])
-    return f"output: {log_file(entry.schedule.name)}"
+    idle = (
+        ""
+        if _runs()
+        else "; no cron runs here that would read the table: start it, in a container by: service cron start"
+    )
+    return f"output: {log_file(entry.schedule.name)}{idle}"
+
+
+def _runs() -> bool:
+    return any(process.info["name"] in DAEMONS for process in psutil.process_iter(["name"]))
 
 
 def active(entry: Entry) -> bool:

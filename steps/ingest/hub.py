@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from steps.errors import DataError
 from steps.files import DISK_REFUSES
 from steps.ingest.records import Record, Records
+from steps.resolve.base_model import LOG_IN
 from steps.resolve.params import Source
 from steps.token import without_token
 
@@ -46,7 +47,10 @@ def _explained(source: Source, commit: str, key: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in DISK_REFUSES:
             raise
         reason = " ".join(str(without_token(error)).split())
+        remedy = f"mend {key}.subset or {key}.split, or check the network"
+        if "gated" in reason:
+            remedy = f"ask for access at https://huggingface.co/datasets/{source.name}, then {LOG_IN}"
         raise DataError(
             f"{key}.hub: {source.name!r} at {commit[:12]}, subset {source.subset}, split {source.split!r} "
-            f"cannot be loaded ({reason}); mend {key}.subset or {key}.split, or check the network"
+            f"cannot be loaded ({reason}); {remedy}"
         ) from error

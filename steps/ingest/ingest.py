@@ -87,11 +87,29 @@ def first_rows(data: DataParameters, data_lock: DataLock, count: int) -> list[Ro
         DataError: no source has one, or a source is not what was locked.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-        for reading in _readings(data, data_lock, UnreadableRows(spool)):
+        unreadable = UnreadableRows(spool)
+        for reading in _readings(data, data_lock, unreadable):
             rows = list(islice(_rows(reading), count))
             if rows:
                 return rows
-    raise DataError(f"{source_key(0)}: no source has a readable row")
+        raise DataError(f"{source_key(0)}: no source has a readable row{_why(unreadable)}; mend its rows or files")
+
+
+def require_first_rows(data: DataParameters, data_lock: DataLock) -> None:
+    """Raise :class:`DataError` unless each source of files has the columns that a row needs, and a readable row.
+
+    No file is read beyond its first readable row, but for the columns of .jsonl and .json.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        unreadable = UnreadableRows(spool)
+        for reading in _readings(data, data_lock, unreadable):
+            if reading.source.files is not None and next(_rows(reading), None) is None:
+                name, why = reading.source.name, _why(unreadable)
+                raise DataError(f"{reading.key}: {name!r} has no readable row{why}; mend or remove this source")
+
+
+def _why(unreadable: UnreadableRows) -> str:
+    return " ({}: {})".format(*unreadable.first[0]) if unreadable.first else ""
 
 
 def _readings(data: DataParameters, data_lock: DataLock, unreadable: UnreadableRows) -> list[Reading]:

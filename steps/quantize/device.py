@@ -10,6 +10,7 @@ Processors take bfloat16 where they have instructions for it, else float32; thei
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from steps.errors import DeviceError
@@ -101,6 +102,20 @@ def describe_hardware() -> Hardware:
     )
 
 
+def why_no_gpu() -> str:
+    """Why PyTorch finds no GPU, as far as one can tell."""
+    import torch
+
+    if not Path("/dev/nvidiactl").exists():
+        return "no GPU, since no NVIDIA driver is here"
+    if torch.version.cuda is None:
+        return "no GPU, though an NVIDIA driver is here: this PyTorch is built for CPUs alone; install one with CUDA"
+    return (
+        f"no GPU, though an NVIDIA driver is here: this PyTorch needs one for CUDA {torch.version.cuda} (nvidia-smi "
+        "shows what it is for), and CUDA_VISIBLE_DEVICES must not hide the card"
+    )
+
+
 def choose(
     hardware: Hardware,
     precision: str = "auto",
@@ -184,7 +199,7 @@ def _flash_attention_lacks(hardware: Hardware, precision: str) -> str:
     if precision == "float32":
         return "it has no float32"
     if not hardware.flash_attention_installed:
-        return "flash-attn is not installed (pip install '.[flash]')"
+        return "flash-attn is not installed (pip install -e '.[flash]')"
     return ""
 
 

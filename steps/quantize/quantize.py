@@ -12,7 +12,7 @@ from steps.quantize.device import Device, describe_device, describe_hardware
 from steps.quantize.fit import STORED_SHARE, require_agreement, require_integers
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.report import QuantizationReport
-from steps.resolve.base_model import stored_model
+from steps.resolve.base_model import NOT_CAUSAL, stored_model
 from steps.resolve.locks import ModelLock
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def quantize_model(lock: ModelLock, quantization: QuantizationParameters, output
     is, is copied.
 
     Raises:
-        ModelError: the model comes quantised otherwise than the parameters say, or has no layer to quantise.
+        ModelError: the model comes quantised otherwise than the parameters say, has no layer to quantise, does not
+            continue texts, or a file of its weights is cut short.
         DeviceError: the named precision is not to be had, or there is no space for the copy.
     """
     start = time.monotonic()
@@ -101,14 +102,19 @@ def _load(
     """``quantization_config`` is left out where the stored one counts: None would switch that off."""
     from transformers import AutoModelForCausalLM
 
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        device_map=device.map,
-        use_safetensors=True,
-        trust_remote_code=lock.trust_remote_code,
-        **quantization,
-    )
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map=device.map,
+            use_safetensors=True,
+            trust_remote_code=lock.trust_remote_code,
+            **quantization,
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        raise ModelError(f"parameters.base_model: {lock.name} {NOT_CAUSAL}") from error
     return model
 
 

@@ -14,7 +14,7 @@ from steps.resolve.convert import from_gguf, from_pickles, from_quantized, gguf_
 from steps.resolve.data import distribution_of
 from steps.resolve.locks import ModelLock, TokenizerLock
 from steps.resolve.params import BaseModelParameters
-from steps.resolve.stored import require_pinned_code, stored_quantization
+from steps.resolve.stored import require_pinned_code, require_whole, stored_quantization
 from steps.token import without_token
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json",
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", *TOKENIZER_FILES)
 PICKLE_FILES = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 CODE_FILES = ("*.py",)
+NOT_CAUSAL = "does not continue texts; name a causal language model, such as one of Llama, Qwen or SmolLM"
+LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 
 
 def lock_model(base_model: BaseModelParameters) -> ModelLock:
@@ -36,7 +38,7 @@ def lock_model(base_model: BaseModelParameters) -> ModelLock:
     if base_model.hub is not None:
         return _lock_hub(base_model, base_model.hub)
     if base_model.folder is not None:
-        return _lock_folder(base_model, Path(base_model.folder))
+        return _lock_folder(base_model, model_folder(base_model.folder))
     return _lock_package(base_model)
 
 
@@ -61,6 +63,7 @@ def stored_model(lock: ModelLock) -> Path:
     if lock.package:
         return from_gguf(lock, package_folder(lock.package))
     source = _snapshot(lock, lock.files) if lock.hub else Path(lock.folder)
+    require_whole(source)
     return from_pickles(lock, source) if lock.pickled else source
 
 
@@ -145,8 +148,10 @@ def _hub_info(hub: str, revision: str) -> "ModelInfo":
 def hub_errors(hub: str, revision: str) -> Iterator[None]:
     """Turn what the hub's client raises into :class:`ModelError`."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, of a client that changes
+        GatedRepoError,
         HFValidationError,
         HTTPError,
+        RepositoryNotFoundError,
     )
 
     try:
@@ -154,19 +159,35 @@ def hub_errors(hub: str, revision: str) -> Iterator[None]:
     except (HTTPError, HFValidationError, OSError) as error:
         if isinstance(error, OSError) and error.errno in DISK_REFUSES:
             raise
-        reason = str(without_token(error)).strip().splitlines()[0]
+        reason = f"cannot be read from the hub ({str(without_token(error)).strip().splitlines()[0]})"
+        remedy = "check the id, the revision, the network and HF_ENDPOINT"
+        if isinstance(error, GatedRepoError):
+            reason, remedy = "is gated", f"ask for access at https://huggingface.co/{hub}, then {LOG_IN}"
+        elif isinstance(error, RepositoryNotFoundError):
+            remedy = f"the hub has no such model; mend the id (owner/name), or {LOG_IN} if it is private"
+        raise ModelError(f"parameters.base_model.hub: {hub} at revision {revision} {reason}; {remedy}") from error
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model, where it is one.
+
+    Raises:
+        ModelError: there is no such folder, or it has no configuration.
+    """
+    folder = Path(name)
+    where = f"parameters.base_model.folder: {folder}"
+    if not folder.is_dir():
         raise ModelError(
-            f"parameters.base_model.hub: {hub} at revision {revision} cannot be read from the hub "
-            f"({reason}); check the id, the revision, the network, and HF_TOKEN if the model is gated"
-        ) from error
+            f"{where} is not a folder; give a model folder in the Hugging Face layout, or name a model of the hub as "
+            "base_model.hub"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{where} has no config.json; give a folder made by save_pretrained")
+    return folder
 
 
 def _lock_folder(base_model: BaseModelParameters, folder: Path) -> ModelLock:
     where = f"parameters.base_model.folder: {folder}"
-    if not folder.is_dir():
-        raise ModelError(f"{where} is not a folder; give a model folder in the Hugging Face layout")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{where} has no config.json; give a folder made by save_pretrained")
     files = _chosen(hashes(folder), base_model, where)
     quantization = stored_quantization(_json(folder / "config.json"), where)
     return ModelLock(name=folder.name, folder=str(folder.resolve()), files=files, quantization=quantization)

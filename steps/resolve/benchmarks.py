@@ -56,7 +56,7 @@ def task_manager(folder: str | None) -> "TaskManager":
         DataError: lm-eval is not installed, or the folder is missing.
     """
     if importlib.util.find_spec("lm_eval") is None:
-        raise DataError(f'{TASKS_KEY}: lm-eval is not installed; run: pip install ".[{EXTRA}]"')
+        raise DataError(f'{TASKS_KEY}: lm-eval is not installed; run: pip install -e ".[{EXTRA}]"')
     if folder is not None and not Path(folder).is_dir():
         raise DataError(f"{TASKS_KEY}: include names no folder {folder!r} below {Path.cwd()}; mend the path")
     from lm_eval.tasks import TaskManager

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.errors import ModelError
-from steps.resolve.base_model import hub_errors, package_folder
+from steps.resolve.base_model import NOT_CAUSAL, hub_errors, model_folder, package_folder
 from steps.resolve.params import BaseModelParameters
 
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ def model_config(base_model: BaseModelParameters) -> "PretrainedConfig":
     """What transformers knows of the model before it has weights.
 
     Raises:
-        ModelError: the model cannot be reached, or transformers does not know its architecture.
+        ModelError: the model cannot be reached, transformers does not know its architecture, or it is one that does
+            not continue texts.
     """
     from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     folder, gguf = _folder(base_model), {"gguf_file": base_model.gguf} if base_model.gguf else {}
     try:
@@ -30,12 +32,14 @@ def model_config(base_model: BaseModelParameters) -> "PretrainedConfig":
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"parameters.base_model: transformers cannot read the configuration ({reason})") from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not base_model.trust_remote_code:
+        raise ModelError(f"parameters.base_model: a model of type {config.model_type} {NOT_CAUSAL}")
     return config
 
 
 def _folder(base_model: BaseModelParameters) -> Path:
     if base_model.folder is not None:
-        return Path(base_model.folder)
+        return model_folder(base_model.folder)
     if base_model.package is not None:
         return package_folder(base_model.package)
     from huggingface_hub import hf_hub_download, snapshot_download

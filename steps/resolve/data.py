@@ -75,10 +75,10 @@ def _matches(pattern: str, key: str) -> list[Path]:
     paths = [Path(pattern)] if Path(pattern).is_file() else map(Path, glob.glob(pattern, recursive=True))
     files = sorted(path for path in paths if path.is_file())
     if not files:
-        raise DataError(
-            f"{key}.files: {pattern!r} matches no file below {Path.cwd()}; "
-            "mend the path (a relative one starts where the run is started)"
-        )
+        remedy = "mend the path (a relative one starts where the run is started)"
+        if Path(pattern).is_dir():
+            remedy = f"it is a folder: name its files, such as {Path(pattern) / '*.jsonl'}"
+        raise DataError(f"{key}.files: {pattern!r} matches no file below {Path.cwd()}; {remedy}")
     return files
 
 

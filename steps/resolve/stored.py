@@ -1,5 +1,6 @@
-"""What a model's config.json says of how it is stored."""
+"""How a model is stored: what its config.json says, and whether its weights are whole."""
 
+from pathlib import Path
 from typing import Literal
 
 from steps.errors import ModelError
@@ -46,3 +47,18 @@ def require_pinned_code(config: dict[str, object], where: str) -> None:
             f"{where} takes its code from {', '.join(others)}, which revision does not pin; give a repository that "
             "holds its own code"
         )
+
+
+def require_whole(folder: Path) -> None:
+    """Raise :class:`ModelError` where a .safetensors file is cut short, or a pointer of git-lfs to one."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except SafetensorError as error:
+            raise ModelError(
+                f"{path}: not a whole .safetensors file, {path.stat().st_size:,} bytes ({error}); copy or download it "
+                "again (a clone without git-lfs has pointers in its place)"
+            ) from error

@@ -81,7 +81,8 @@ def build_trainer(task: Task, plan: Plan, recorder: "Recorder", working: str) ->
     if plan.fused:
         install = _make_faster if task.device.kind == "cpu" else _fuse
         trainer.kernels = install(trainer, task, plan)
-        print(f"  train: {trainer.kernels}", flush=True)
+        where = "the CPU, since PyTorch finds no GPU" if task.device.kind == "cpu" else task.device.name
+        print(f"  train: on {where}; {trainer.kernels}", flush=True)
     return trainer
 
 

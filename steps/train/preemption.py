@@ -1,5 +1,6 @@
-"""When a checkpoint is written: every so often, at the end, and when the machine asks the process to go (SIGTERM)."""
+"""When a checkpoint is written: every so often, at the end, and when the process is asked to go (SIGTERM, Ctrl-C)."""
 
+import os
 import signal
 import threading
 import time
@@ -13,30 +14,38 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from steps.train.distributed.ranks import Ranks
 from steps.train.params import CheckpointParameters
 
+ENDING = b"\n  train: ends after this step, with a checkpoint; Ctrl-C again ends it at once, without\n"
+
 
 @contextmanager
 def sigterm_noted() -> Iterator[threading.Event]:
-    """Give an event that a SIGTERM sets, instead of ending the process; the former handler is put back.
+    """Give an event that a SIGTERM or a first Ctrl-C sets, instead of ending the process; a second one ends it.
 
-    Python lets only the main thread handle signals: elsewhere a SIGTERM does what it did before.
+    The former handlers are put back. Python lets only the main thread handle signals: elsewhere they do what they did.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def note(_number: int, _frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
+        again = asked.is_set()
         asked.set()
+        if number == signal.SIGINT:
+            if again and callable(former[number]):
+                former[number](number, frame)
+            os.write(2, ENDING)  # a print that was interrupted takes no other one
 
-    former = signal.signal(signal.SIGTERM, note)
+    former: dict[int, Any] = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class CheckpointSchedule(TrainerCallback):
-    """Asks the trainer for a checkpoint when one is due, and for the end of training after a SIGTERM."""
+    """Asks the trainer for a checkpoint when one is due, and for the end of training after a SIGTERM or Ctrl-C."""
 
     def __init__(self, parameters: CheckpointParameters, asked_to_go: threading.Event, ranks: Ranks) -> None:
         self.parameters = parameters

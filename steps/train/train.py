@@ -62,8 +62,8 @@ def train_adapter(
         ConfigError, DeviceError: no plan is as ``plan`` wants it, or fits.
         DataError: there is no block to train on, or blocks train no token or no end token.
         ModelError: the model lacks a targeted layer, or training changed nothing.
-        TrainingError: the pre-flight failed, the training diverged, a SIGTERM stopped it, one of several processes
-            was killed, or another process is doing it.
+        TrainingError: the pre-flight failed, the training diverged, a SIGTERM or Ctrl-C stopped it, one of several
+            processes was killed, or another process is doing it.
     """
     from steps.train.preemption import sigterm_noted
 
@@ -150,7 +150,7 @@ def _train(
     if not course.finished:
         raise TrainingError(
             f"{store.folder}: training stopped after step {course.last_step} of {course.planned_steps}, since the "
-            "process was asked to end (SIGTERM); run the same pipeline again to go on from there"
+            "process was asked to end (SIGTERM or Ctrl-C); run the same pipeline again to go on from there"
         )
     trainer.best.restore(model)
     if plan.sharded:

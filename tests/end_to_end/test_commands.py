@@ -33,6 +33,7 @@ def test_what_cannot_be_asked_is_one_line(first_run: PipelineRunResponse, workpl
     config = str(workplace.config())
     for arguments, message in (
         (("--model", "/nowhere"), "--model /nowhere: neither a folder nor one of"),
+        (("--model", "tiny:99"), "model tiny has no version '99'; it has"),
         (("--model", str(tmp_path / "empty")), "neither config.json nor adapter_config.json is there"),
         (("--model", str(bare)), "the tokenizer has no chat template"),
         (("--model", str(lost)), "it says what the adapter's base model is"),
@@ -56,6 +57,10 @@ def test_runs_and_versions_are_compared(first_run: PipelineRunResponse, workplac
     assert loss.startswith("loss")
     assert "1 and 2 cut answers at 16 and 7 tokens." in done.stdout
     assert "3 evaluations compared" in page.read_text(encoding="utf-8")
+    for command in ("compare", "lineage"):
+        lost = qlora(command, "tiny:staging", "--html", str(tmp_path / "nowhere" / "page.html"))
+        assert (lost.exit_code, lost.stderr.count("\n")) == (1, 1), lost.output
+        assert "page.html: cannot be written (No such file or directory); name a file in a folder" in lost.stderr
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,31 @@ def test_an_installed_version_is_compared_with_the_requirement() -> None:
     assert unmet(Requirement("click>=1")) == ""
     assert unmet(Requirement("click>=1000")).startswith("click>=1000 is needed and ")
     assert unmet(Requirement("nosuchpackage>=1")) == "nosuchpackage>=1 is not installed"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("rows.jsonl", "", "data: parameters.data.sources[0]: 'rows.jsonl' has no readable row; mend"),
+        (
+            "rows.csv",
+            "instruction,completion\n",
+            "data: parameters.data.sources[0]: 'rows.csv' has no readable row; mend",
+        ),
+        ("rows.jsonl", "{}\n", "'rows.jsonl' has no readable row (rows.jsonl:1: no instruction"),
+        ("rows.jsonl", '{"ask": "a", "code": "b"}\n', "data: rows.jsonl: no column for the instruction (tried "),
+    ],
+)
+def test_data_without_a_row_or_a_column_fails_before_the_run(project: Path, name: str, text: str, said: str) -> None:
+    Path(name).write_text(text, encoding="utf-8")
+    result = check(("rows.jsonl", name))
+    assert result.exit_code == 1
+    assert said in result.stderr
+
+
+def test_what_failed_is_said_again_at_the_end(project: Path) -> None:
+    lines = check(("rows.jsonl", "none.jsonl"), ("folder: base", "folder: owner/name")).stderr.splitlines()
+    assert [line.split(": ", 2)[:2] for line in lines[1:]] == [["error", "data"], ["error", "base model"]]
+    assert "8 checks failed" in lines[0]
+    assert "owner/name is not a folder; " in lines[-1]
+    assert "base_model.hub" in lines[-1]

@@ -144,6 +144,7 @@ BROKEN = [
     ("just a text\n", "1: the file must be a mapping"),
     ("a: 1\nb: [1,\n", "not valid YAML"),
     ("a: 1\n\tb: 2\n", "2: not valid YAML"),
+    ("a: {b: 1}\nc 2\nd: 3\n", "look there and in the line above for a tab, a missing colon or an indentation"),
     ("a: *nowhere\n", "1: not valid YAML: found undefined alias"),
     ("a: 1\n---\nb: 2\n", "2: not valid YAML"),
     ("a: 2020-99-99\n", "not valid YAML"),

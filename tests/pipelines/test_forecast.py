@@ -110,6 +110,25 @@ def test_a_model_that_nobody_knows(llama2: Path) -> None:
     assert line.startswith("no plan: parameters.base_model: transformers cannot read the configuration")
 
 
+def test_a_model_that_does_not_continue_texts(llama2: Path) -> None:
+    Path("base/config.json").write_text(json.dumps({"model_type": "t5"}), encoding="utf-8")
+    result = check("--gpu", "a10")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: plan: parameters.base_model: a model of type t5 does not continue texts; "
+    )
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "query_key_value"], ".*query_key_value"])
+def test_layers_that_the_model_has_not(llama2: Path, targets: list[str] | str) -> None:
+    _change(training={"lora": {"target_modules": targets}})
+    result = check("--gpu", "a10")
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert "target_modules: the base model has no linear layer " in last
+    assert last.endswith("query_key_value; it has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj")
+
+
 def test_misspelt_options(llama2: Path) -> None:
     assert "--gpu voodoo2 is not in the table of cards" in check("--gpu", "voodoo2").output
     assert "--memory much is no size" in check("--gpu", "h100", "--memory", "much").output

@@ -45,6 +45,8 @@ def test_changed_content_is_another_lock(tmp_path: Path) -> None:
 def test_no_matching_file_names_key_and_pattern(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"parameters\.data\.sources\[0\]\.files: '.*/\*\.jsonl' matches no file"):
         lock(files=f"{tmp_path}/*.jsonl")
+    with pytest.raises(DataError, match=r"it is a folder: name its files, such as .*/\*\.jsonl"):
+        lock(files=str(tmp_path))
 
 
 def test_a_package_is_locked_by_version_and_source() -> None:

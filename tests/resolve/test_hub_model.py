@@ -16,6 +16,7 @@ from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, lock_tokenizer, model_size
+from steps.resolve.configuration import model_config
 from steps.resolve.params import BaseModelParameters
 from tests.serving import Handler, serving
 from tests.tiny import write_model
@@ -29,6 +30,7 @@ class Hub(Handler):
 
     folder: Path
     asked: list[str]
+    gated = False
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
@@ -37,6 +39,8 @@ class Hub(Handler):
             self.answer({"id": REPOSITORY, "sha": COMMIT, "siblings": self._files()})
         elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
             self.answer(self._files())
+        elif self.gated and path.startswith(f"/{REPOSITORY}/resolve/"):
+            self.answer({}, 401, {"X-Error-Code": "GatedRepo"})
         elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
             self._send((self.folder / path.rsplit("/", 1)[1]).read_bytes())
         else:
@@ -159,7 +163,22 @@ def test_accepted_pickles_are_fetched_and_converted(
     assert all(torch.equal(converted[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize(("hub", "revision"), [("owner/none", "main"), (REPOSITORY, "no-such-branch")])
-def test_what_the_hub_has_not_is_named(repository: Path, hub: str, revision: str) -> None:
-    with pytest.raises(ModelError, match=rf"base_model\.hub: {hub} at revision {revision} cannot be read"):
+@pytest.mark.parametrize(
+    ("hub", "revision", "remedy"),
+    [
+        ("owner/none", "main", r"the hub has no such model; mend the id \(owner/name\), or log in"),
+        (REPOSITORY, "no-such-branch", "check the id, the revision, the network"),
+    ],
+)
+def test_what_the_hub_has_not_is_named(repository: Path, hub: str, revision: str, remedy: str) -> None:
+    with pytest.raises(ModelError, match=rf"base_model\.hub: {hub} at revision {revision} cannot be read .*; {remedy}"):
         lock_model(BaseModelParameters(hub=hub, revision=revision))
+
+
+def test_a_gated_model_says_how_to_be_let_in(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "gated", True)
+    ask = r"is gated; ask for access at https://huggingface\.co/owner/tiny, then log in \(hf auth login, or HF_TOKEN\)"
+    with pytest.raises(ModelError, match=ask):
+        lock_model(BaseModelParameters(hub=REPOSITORY))
+    with pytest.raises(ModelError, match=ask):
+        model_config(BaseModelParameters(hub=REPOSITORY))

@@ -15,7 +15,7 @@ from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.resolve.base_model import local_model, local_tokenizer, lock_model, model_size
 from steps.resolve.params import BaseModelParameters
-from steps.resolve.stored import require_pinned_code, stored_quantization
+from steps.resolve.stored import require_pinned_code, require_whole, stored_quantization
 from tests.tiny import write_model
 from tests.tiny_run import TinyRun
 
@@ -145,3 +145,23 @@ def test_safetensors_are_read_where_both_are_there(pickles: Path, tmp_path: Path
 def test_a_package_has_no_pickles_to_accept() -> None:
     with pytest.raises(ValueError, match="accept_pickle has no meaning with a package"):
         BaseModelParameters(package="a", gguf="b.gguf", accept_pickle=True)
+
+
+@pytest.mark.parametrize("kept", [100, 40_000])
+def test_weights_that_are_cut_short_are_named(tmp_path: Path, kept: int) -> None:
+    """A pointer of git-lfs in place of the weights, and a copy that was broken off."""
+    folder = write_model(tmp_path / "model")
+    require_whole(folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\n" if kept == 100 else weights.read_bytes()[:kept])
+    with pytest.raises(ModelError, match=r"model/model\.safetensors: not a whole \.safetensors file, .*git-lfs"):
+        require_whole(folder)
+    with pytest.raises(ModelError, match="not a whole"):
+        quantize_model(lock_model(BaseModelParameters(folder=str(folder))), QuantizationParameters(), tmp_path / "out")
+
+
+def test_a_model_that_does_not_continue_texts_is_refused_before_it_is_quantised(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="model does not continue texts; name a causal"):
+        quantize_model(lock_model(BaseModelParameters(folder=str(folder))), QuantizationParameters(), tmp_path / "out")

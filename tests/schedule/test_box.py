@@ -6,6 +6,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -143,6 +144,16 @@ def test_a_machine_that_got_systemd_has_no_second_line(machine: Machine) -> None
     box.install(nightly())
     assert machine.table == []
     assert [one.where for one in box.listed()] == ["systemd"]
+
+
+@pytest.mark.parametrize(("running", "warned"), [(["bash", "crond"], False), (["bash"], True)])
+def test_a_table_that_nobody_reads(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, running: list[str], warned: bool
+) -> None:
+    machine.has(systemd=None, crontab=True)
+    processes = [SimpleNamespace(info={"name": name}) for name in running]
+    monkeypatch.setattr("psutil.process_iter", lambda attrs: processes)
+    assert ("no cron runs here that would read the table: start it" in box.install(nightly())) == warned
 
 
 def test_a_machine_with_neither_says_so(machine: Machine) -> None:

@@ -139,13 +139,14 @@ def test_patience_and_best_adapter_survive(work: Work, tiny_run: TinyRun, tmp_pa
 
 
 @contextmanager
-def sigterm_after(step: int) -> Iterator[None]:
-    """Send this process a SIGTERM when the optimiser has taken so many steps."""
+def sigterm_after(step: int, number: signal.Signals = signal.SIGTERM, times: int = 1) -> Iterator[None]:
+    """Send this process a SIGTERM, or another signal, when the optimiser has taken so many steps."""
     taken = count(1)
 
     def preempt(*_: object) -> None:
         if next(taken) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for _time in range(times):
+                os.kill(os.getpid(), number)
 
     hook = register_optimizer_step_post_hook(preempt)
     try:
@@ -154,16 +155,25 @@ def sigterm_after(step: int) -> Iterator[None]:
         hook.remove()
 
 
-def test_sigterm_writes_a_checkpoint_and_ends(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_and_ctrl_c_write_a_checkpoint_and_end(
+    work: Work, tiny_run: TinyRun, tmp_path: Path, number: signal.Signals
+) -> None:
     """The step under way is finished; the former handler is back afterwards."""
     rare = replace(work, checkpoints=CheckpointParameters(folder=work.checkpoints.folder))
-    former = signal.getsignal(signal.SIGTERM)
-    expected = r"training stopped after step 5 of 12, .*SIGTERM.*; run the same"
-    with sigterm_after(5), pytest.raises(TrainingError, match=expected):
+    former = signal.getsignal(number)
+    expected = r"training stopped after step 5 of 12, .*SIGTERM or Ctrl-C.*; run the same"
+    with sigterm_after(5, number), pytest.raises(TrainingError, match=expected):
         rare.train(tmp_path / "stopped")
-    assert signal.getsignal(signal.SIGTERM) == former
+    assert signal.getsignal(number) == former
     assert not list((tmp_path / "stopped").iterdir())
     assert rerun(rare, tiny_run, tmp_path) == [5]
+
+
+def test_a_second_ctrl_c_ends_at_once(work: Work, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with sigterm_after(5, signal.SIGINT, times=2), pytest.raises(KeyboardInterrupt):
+        work.train(tmp_path / "stopped")
+    assert "ends after this step, with a checkpoint; Ctrl-C again ends it at once" in capfd.readouterr().err
 
 
 def test_sigterm_at_the_last_step_changes_nothing(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:

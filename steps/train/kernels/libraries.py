@@ -18,7 +18,7 @@ def rotary(model: "PeftModel") -> str:
     if next(base.parameters()).device.type != "cuda":
         return "rotary in plain torch: liger's kernel needs a GPU"
     if importlib.util.find_spec("liger_kernel") is None:
-        return "rotary in plain torch: liger-kernel is not installed (pip install '.[liger]')"
+        return "rotary in plain torch: liger-kernel is not installed (pip install -e '.[liger]')"
     from liger_kernel.transformers.monkey_patch import (
         MODEL_TYPE_TO_APPLY_LIGER_FN,
         _apply_liger_kernel_to_instance,

@@ -82,6 +82,13 @@ class ModelShape:
         names = lora.target_modules
         return [one for one in self.linear if any(f".{one.name}".endswith(f".{name}") for name in names)]
 
+    def absent(self, lora: LoraParameters) -> list[str]:
+        """Those of ``lora.target_modules`` that no layer is called."""
+        names = lora.target_modules
+        if isinstance(names, str):
+            return [] if self.targeted(lora) else [names]
+        return [name for name in names if not self.targeted(lora.model_copy(update={"target_modules": (name,)}))]
+
     def lora_parameters(self, lora: LoraParameters) -> int:
         """Parameters of A and B, and of DoRA's magnitudes."""
         targeted = self.targeted(lora)
