@@ -60,6 +60,7 @@ class LowRank:
 
     def rows(self, device: str) -> Rows:
         """PEFT's formula in float32: what ``Linear.merge`` and ``DoraLinearVariant`` do, rounded once at the end."""
+        import torch
         from safetensors import safe_open
 
         with safe_open(self.path, framework="pt") as tensors:
@@ -67,26 +68,19 @@ class LowRank:
             magnitude = tensors.get_tensor(self.magnitude).to(device).float() if self.magnitude else None
 
         def apply(weight: "Tensor", base: "Tensor", start: int) -> "Tensor":
-            stop = start + len(weight)
-            update = ((b @ a[:, start:stop]).T if self.transposed else b[start:stop] @ a).mul_(self.scale)
+            rows = slice(start, start + len(weight))
+            left, right = (a[:, rows].T, b.T) if self.transposed else (b[rows], a)
             if magnitude is None:
-                return weight.add_(update)
-            if self.transposed:
-                return weight.add_(update).mul_(magnitude / _norms((base + update).T))
-            return weight.add_(update).mul_((magnitude[start:stop] / _norms(base + update))[:, None])
+                return weight.addmm_(left, right, alpha=self.scale)
+            trained = base.addmm(left, right, alpha=self.scale)  # of the base's weights, whatever was merged before
+            norms = torch.linalg.norm(trained, dim=0 if self.transposed else 1)  # of every output
+            scales = magnitude / norms if self.transposed else (magnitude[rows] / norms)[:, None]
+            return weight.addmm_(left, right, alpha=self.scale).mul_(scales)
 
         return apply
 
 
 Change = Whole | LowRank
-
-
-def _norms(weight: "Tensor") -> "Tensor":
-    """Of every output; of the base's weights, though other adapters were merged before, as in training."""
-    import torch
-
-    norms: Tensor = torch.linalg.norm(weight, dim=1)
-    return norms
 
 
 def changes_of(adapters: Iterable[Path], layout: Layout, stored: dict[str, StoredTensor]) -> dict[str, list[Change]]:

@@ -119,14 +119,15 @@ def merge_shards(merging: Merging, finished: FinishedShards, device: str) -> int
 
 
 def _write(target: Path, blocks: Iterator[Block]) -> str:
-    """Write the blocks in order and give their SHA-256; threads make the next ones meanwhile."""
+    """Write the blocks in order and give their SHA-256; threads make the next ones and the hash meanwhile."""
     digest = hashlib.sha256()
     waiting: deque[Future[memoryview]] = deque()
-    with target.open("wb") as stream, _workers() as (pool, count):
+    with target.open("wb") as stream, _workers() as (pool, count), ThreadPoolExecutor(1) as hashing:
 
         def put(block: memoryview) -> None:
+            hashed = hashing.submit(digest.update, block)
             stream.write(block)
-            digest.update(block)
+            hashed.result()
 
         for block in blocks:
             waiting.append(pool.submit(block))
