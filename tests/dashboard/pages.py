@@ -22,8 +22,8 @@ MOST_BYTES = 150_000
 """A picture larger than this has no place in a README."""
 INTRODUCTION = """# The pages of a run
 
-Every report of a `make quickstart`, as the dashboard shows it and as it lies in the artifact store; `make pictures` takes
-them. Longer pages are cut off here. They follow the browser's light or dark mode, as these pictures do.
+Every report of a `make quickstart`, as the dashboard shows it and as it lies in the artifact store; `make pictures`
+takes them. Longer pages are cut off here. They follow the browser's light or dark mode, as these pictures do.
 """
 
 
