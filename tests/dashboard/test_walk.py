@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.dashboard.walk import MOST_BYTES, SHOWN, Requests, WalkError, browser_page
+from tests.dashboard.pages import DETAILS, MODES, PictureError, element, picture_pages
+from tests.dashboard.walk import SHOWN, Requests, WalkError, browser_page
 
 STORE = "DASHBOARD_STORE"
 HERE = "http://127.0.0.1:8391/assets/index.js"
@@ -43,6 +45,22 @@ def test_what_a_sandboxed_preview_asks_is_seen() -> None:
         requests.check()
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
+def test_a_page_is_pictured_in_both_modes(tmp_path: Path) -> None:
+    pytest.importorskip("playwright", reason="pip install '.[pictures]'")
+    html = "<style>@media (prefers-color-scheme: dark) { body { background: #000 } }</style><h1>Some page</h1>"
+    with browser_page(Requests()) as page:
+        picture_pages(page, {"some_report": html}, tmp_path)
+        with pytest.raises(PictureError, match="training curve"):
+            picture_pages(page, {"training_report": html}, tmp_path)
+    corners = []
+    for mode in MODES:
+        with Image.open(tmp_path / f"some_report-{mode}.webp") as picture:
+            corners.append(picture.convert("RGB").getpixel((0, 0)))
+    assert corners == [(255, 255, 255), (0, 0, 0)]
+    assert element("some_report", "Some page") in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(
     STORE not in os.environ,
     reason=f"a minute of Chromium: {STORE}=FOLDER (a ZenML configuration folder with a finished run), or make pictures",
@@ -54,6 +72,11 @@ def test_every_artifact_is_shown_and_nobody_else_is_asked(tmp_path: Path) -> Non
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "requests to 127.0.0.1, none elsewhere" in done.stdout
-    pictures = {path.stem: path.stat().st_size for path in tmp_path.glob("*.png")}
-    assert set(pictures) == {"dag", *SHOWN}
-    assert max(pictures.values()) <= MOST_BYTES
+    pages = {
+        page
+        for line in (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()
+        if (page := line.strip("`")) != line
+    }
+    names = {f"{name}-{mode}" for name in pages | {detail.name for detail in DETAILS} for mode in MODES}
+    assert {"evaluation_report", "promotion_decision", "lineage"} < pages
+    assert {path.stem for path in tmp_path.glob("*.webp")} == {"dag", f"dashboard_{SHOWN}"} | names

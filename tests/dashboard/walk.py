@@ -2,10 +2,10 @@
 
 Run by ``make pictures``. Every step and every artifact must be in the drawn DAG; a click on each artifact must show,
 as its visualisation, the very page that lies in the artifact store; and the browser may ask nobody but this machine.
+The pages to read are pictured by themselves too (``pages.py``).
 """
 
 import argparse
-import io
 import shutil
 import socket
 import subprocess
@@ -23,9 +23,10 @@ from zenml.enums import StoreType
 
 from pipelines.dashboard import skip_survey
 from steps.errors import PipelineError
+from tests.dashboard.pages import picture_pages, save
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, ViewportSize
+    from playwright.sync_api import FloatRect, Page, ViewportSize
 
 HOST = "127.0.0.1"
 VIEW: "ViewportSize" = {"width": 1280, "height": 800}
@@ -34,10 +35,8 @@ ONE_PROCESS = "--disable-site-isolation-trials"
 """The dashboard's previews are sandboxed frames: in a process of their own Playwright would not see what they ask."""
 PANEL_HEIGHT = 700
 """Height of the picture of an artifact: below it the dashboard's panel is empty."""
-MOST_BYTES = 150_000
-"""A picture larger than this has no place in a README."""
-SHOWN = ("evaluation_report", "merged_model", "lineage")
-"""Artifacts whose visualisation becomes a picture."""
+SHOWN = "evaluation_report"
+"""The artifact whose page is pictured within the dashboard."""
 
 
 class WalkError(PipelineError):
@@ -51,6 +50,11 @@ class Artifact:
     name: str
     kind: str
     page: str
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is there to be read, rather than a list of rows or files."""
+        return self.name in {"promotion_decision", "lineage"} or self.name.endswith("_report")
 
 
 @dataclass(frozen=True)
@@ -197,15 +201,10 @@ def close_artifact(page: "Page") -> None:
 
 
 def shoot(page: "Page", path: Path, height: int) -> None:
-    """Write a picture of the window's upper part, ``height`` CSS pixels of it, as PNG with few colours."""
-    from PIL import Image
-
+    """Write a picture of the window's upper part, ``height`` CSS pixels of it."""
     page.mouse.move(0, 0)  # nothing is marked because the pointer rests on it
-    part = page.screenshot(animations="disabled", clip={"x": 0, "y": 0, "width": VIEW["width"], "height": height})
-    with Image.open(io.BytesIO(part)) as picture:
-        picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise WalkError(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}")
+    clip: FloatRect = {"x": 0, "y": 0, "width": VIEW["width"], "height": height}
+    save(page.screenshot(animations="disabled", clip=clip), path)
 
 
 def walk(output: Path) -> Counter[str]:
@@ -214,12 +213,13 @@ def walk(output: Path) -> Counter[str]:
     output.mkdir(parents=True, exist_ok=True)
     with dashboard() as address, browser_page(requests) as page:
         open_dag(page, address, run)
-        shoot(page, output / "dag.png", VIEW["height"])
+        shoot(page, output / "dag.webp", VIEW["height"])
         for artifact in run.artifacts:
             open_artifact(page, artifact)
-            if artifact.name in SHOWN:
-                shoot(page, output / f"{artifact.name}.png", PANEL_HEIGHT)
+            if artifact.name == SHOWN:
+                shoot(page, output / f"dashboard_{SHOWN}.webp", PANEL_HEIGHT)
             close_artifact(page)
+        picture_pages(page, {one.name: one.page for one in run.artifacts if one.is_page}, output)
     requests.check()
     kinds = {artifact.kind for artifact in run.artifacts}
     print(f"{len(run.steps)} steps, {len(run.artifacts)} artifacts of {len(kinds)} types, each with its page")
