@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from steps.errors import PipelineError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page, ViewportSize
+    from playwright.sync_api import FloatRect, Locator, Page, ViewportSize
 
 Mode = Literal["light", "dark"]
 MODES: tuple[Mode, ...] = ("light", "dark")
@@ -77,9 +77,10 @@ def picture_pages(page: "Page", pages: dict[str, str], output: Path) -> list[str
         headings.append(page.get_by_role("heading", level=1).inner_text())
         for mode in MODES:
             page.emulate_media(color_scheme=mode)
+            page.evaluate("scrollTo(0, 0)")  # a detail was further down
             height = min(WINDOW["height"], page.evaluate("document.documentElement.scrollHeight"))
-            part = {"x": 0, "y": 0, "width": WINDOW["width"], "height": height}
-            save(page.screenshot(scale="css", clip=part), output / f"{name}-{mode}.webp")  # type: ignore[arg-type]
+            part: FloatRect = {"x": 0, "y": 0, "width": WINDOW["width"], "height": height}
+            save(page.screenshot(scale="css", clip=part), output / f"{name}-{mode}.webp")
             for detail in DETAILS:
                 if detail.artifact == name:
                     save(_part(page, detail).screenshot(), output / f"{detail.name}-{mode}.webp")
