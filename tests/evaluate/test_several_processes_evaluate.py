@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from steps.distributed.params import DistributedParameters
 from steps.errors import EvaluationError
-from steps.evaluate.ask import Questions
+from steps.evaluate.ask import Questions, other_batch_size
 from steps.evaluate.distributed.deal import deal, dealt_batches, gathered
 from steps.evaluate.distributed.launch import processes_of
 from steps.evaluate.distributed.task import SharedEvaluation, read_outcome, write_outcome, write_task
@@ -23,12 +23,13 @@ from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.examine import Examination, Models, Outcome, examine
 from steps.evaluate.forgetting import windows_of
 from steps.evaluate.kept import KeptAnswers
-from steps.evaluate.losses import RowLoss, batches_of
+from steps.evaluate.losses import BATCH_TOKENS, RowLoss, batches_of
 from steps.evaluate.params import EvaluationParameters, EvaluationTask, SandboxParameters
 from steps.evaluate.production import Production
 from steps.evaluate.report import EvaluationReport
 from steps.evaluate.sandbox.verdict import Verdict
 from steps.quantize.device import describe_device
+from steps.rows import list_lengths
 from steps.tokenizer import load_tokenizer
 from tests.tiny_run import TinyRun
 
@@ -37,7 +38,7 @@ WORKER = "steps.evaluate.distributed.worker"
 PASSED, FAILED = Verdict("passed", "", True, True), Verdict("exception", "NameError", True, True)
 
 SHARED = EvaluationParameters.model_validate(
-    {"batch_size": 2, "max_new_tokens": 4, "noise_rows": 5, "sampling": {"answers": 3, "pass_at": [1]}}
+    {"batch_size": 4, "max_new_tokens": 4, "noise_rows": 5, "sampling": {"answers": 3, "pass_at": [1]}}
 )
 
 
@@ -97,6 +98,21 @@ def test_the_shares_together_are_what_one_process_makes(
     assert len(whole.base.made[0].sampled) == 3
     assert whole.base.again is not None
     assert whole.production == whole.tuned.made[0]
+
+
+def test_rows_asked_again_keep_the_batches_of_one(asked: Examination) -> None:
+    """Those of ``ask_again``: backwards, and of half the size."""
+    lengths = list_lengths(asked.questions[0].measured, "prompt_ids", "completion_ids").tolist()[:5]
+
+    def batches(rows: list[int]) -> list[list[int]]:
+        found = batches_of([lengths[row] for row in rows[::-1]], other_batch_size(SHARED.batch_size), BATCH_TOKENS // 2)
+        return [[rows[::-1][place] for place in batch] for batch in found]
+
+    shares = deal(asked, SHARED, 2)
+    own = [batches(share.again.measured) for share in shares if share.again]
+    whole = batches(list(range(5)))
+    assert own == [whole[::2], whole[1::2]]
+    assert len(whole) == 3
 
 
 def test_tasks_and_sampled_prompts_are_dealt_evenly(asked: Examination) -> None:
