@@ -23,7 +23,7 @@ def write_rows(path: Path, count: int = 80) -> Path:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end."""
+    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end; ``<pad>`` pads."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
