@@ -115,14 +115,17 @@ def text_of(console: "Console") -> str:
 
 
 def write_page(file: Path, html: str) -> None:
-    """Write a page into the file that ``--html`` names.
+    """Write a page into the file that ``--html`` names, wholly or not at all.
 
     Raises:
         ConfigError: there is no such folder, or nobody may write there.
     """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8")
+        temporary.replace(file)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         if error.errno in DISK_REFUSES:
             raise
         raise ConfigError(

@@ -36,7 +36,7 @@ def sigterm_noted() -> Iterator[threading.Event]:
                 former[number](number, frame)
             os.write(2, ENDING)  # a print that was interrupted takes no other one
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    former: dict[int, Any] = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked
     finally:

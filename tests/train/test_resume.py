@@ -150,7 +150,7 @@ def sigterm_after(step: int, number: signal.Signals = signal.SIGTERM, times: int
 
     def preempt(*_: object) -> None:
         if next(taken) == step:
-            for _ in range(times):
+            for _time in range(times):
                 os.kill(os.getpid(), number)
 
     hook = register_optimizer_step_post_hook(preempt)
