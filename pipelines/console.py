@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -115,17 +116,18 @@ def text_of(console: "Console") -> str:
 
 
 def write_page(file: Path, html: str) -> None:
-    """Write a page into the file that ``--html`` names, wholly or not at all.
+    """Write a page into the file that ``--html`` names; a new file of which the disk takes a part is removed again.
 
     Raises:
         ConfigError: there is no such folder, or nobody may write there.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    new = not file.exists()
     try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(file)
+        file.write_text(html, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            if new:
+                file.unlink()
         if error.errno in DISK_REFUSES:
             raise
         raise ConfigError(
