@@ -81,6 +81,7 @@ def quiet_console() -> None:
     for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+    logging.raiseExceptions = False  # a reader that has left, such as head, is no reason for a traceback a line
     for handler in logging.getLogger().handlers:
         handler.addFilter(CONSOLE_FILTER)
 
