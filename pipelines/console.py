@@ -5,7 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -83,6 +83,7 @@ def quiet_console() -> None:
     for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+    logging.raiseExceptions = False  # a reader that has left, such as head, is no reason for a traceback a line
     for handler in logging.getLogger().handlers:
         handler.addFilter(CONSOLE_FILTER)
 
@@ -159,14 +160,18 @@ def text_of(console: "Console") -> str:
 
 
 def write_page(file: Path, html: str) -> None:
-    """Write a page into the file that ``--html`` names.
+    """Write a page into the file that ``--html`` names; a new file of which the disk takes a part is removed again.
 
     Raises:
         ConfigError: there is no such folder, or nobody may write there.
     """
+    new = not file.exists()
     try:
         file.write_text(html, encoding="utf-8")
     except OSError as error:
+        with suppress(OSError):
+            if new:
+                file.unlink()
         if error.errno in DISK_REFUSES:
             raise
         raise ConfigError(
