@@ -10,7 +10,7 @@ from pipelines.schedule.cli import schedule
 
 if TYPE_CHECKING:
     from pipelines.config import CheckedConfig
-    from steps.quantize.device import Hardware
+    from steps.device import Hardware
 
 
 @click.group()

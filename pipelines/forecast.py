@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipelines.config import CheckedConfig
+from steps.device import Choice, Hardware, choose, describe_hardware
 from steps.errors import DeviceError, ModelError
 from steps.format.params import PromptParameters
-from steps.quantize.device import Choice, Hardware, choose, describe_hardware
 from steps.quantize.params import QuantizationParameters
 from steps.resolve.params import BaseModelParameters
 from steps.split.params import SplitParameters

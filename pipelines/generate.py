@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.versions import STAGES, model_named_in, model_version, version_in_stage
+from steps.device import Device, describe_device
 from steps.errors import DataError, ModelError
 from steps.merge.load import load_model, put_adapter
 from steps.merge.loftq import rounding_of
 from steps.provenance import PROVENANCE, read_provenance
-from steps.quantize.device import Device, describe_device
 from steps.resolve.base_model import local_model
 from steps.resolve.locks import ModelLock
 from steps.tokenizer import load_tokenizer

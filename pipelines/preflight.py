@@ -115,7 +115,7 @@ def _named_packages(config: CheckedConfig) -> list[str]:
 
 
 def _device(subject: Subject) -> str:
-    from steps.quantize.device import describe_device, why_no_gpu
+    from steps.device import describe_device, why_no_gpu
 
     training = subject.config.parameters.get("training")
     if isinstance(training, TrainingParameters):

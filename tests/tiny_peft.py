@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, 
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from steps.quantize.device import describe_device
+from steps.device import describe_device
 from steps.quantize.load import keep_trainable, load_quantized
 from steps.tokenizer import load_tokenizer
 from steps.train.params import SEVEN_PROJECTIONS

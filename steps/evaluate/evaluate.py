@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.device import Device, describe_device
 from steps.errors import DataError
 from steps.evaluate.ask import Made, Questions, other_batch_size
 from steps.evaluate.compare import Asked, compared
@@ -24,7 +25,6 @@ from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sets import read_set
 from steps.evaluate.statistics import compare_losses
 from steps.evaluate.tasks import compare_task
-from steps.quantize.device import Device, describe_device
 from steps.resolve.locks import BenchmarkLock
 from steps.tokenizer import load_tokenizer
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.device import Device
 from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask, ask_again
 from steps.evaluate.inference import Side
@@ -15,7 +16,6 @@ from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters, EvaluationTask
 from steps.evaluate.production import Folders, ask_production
 from steps.evaluate.tasks import LoadedTask, Scores, do_task, load_task
-from steps.quantize.device import Device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
 

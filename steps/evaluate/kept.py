@@ -6,11 +6,11 @@ The tuned model's file goes when the evaluation's report is stored. The base mod
 from dataclasses import dataclass
 from pathlib import Path
 
+from steps.device import describe_device
 from steps.evaluate import generate
 from steps.evaluate.inference import Side
 from steps.files import digest_of, hashes
 from steps.fingerprint import fingerprint
-from steps.quantize.device import describe_device
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 NOT_DECISIVE = "provenance.json"

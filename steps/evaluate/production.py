@@ -11,6 +11,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from steps.device import Device
 from steps.errors import DataError
 from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask
@@ -20,7 +21,6 @@ from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import Figure, ProductionReport
 from steps.evaluate.sandbox.limits import Limits
 from steps.evaluate.sets import Problem, renderer
-from steps.quantize.device import Device
 from steps.quantize.load import load_quantized
 from steps.rows import table_of
 from steps.tokenizer import load_tokenizer

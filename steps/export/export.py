@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.device import Device, describe_device
 from steps.errors import ModelError
 from steps.export.gguf import write_gguf
 from steps.export.hub import push
@@ -21,7 +22,6 @@ from steps.merge.compare import Outputs, compare, outputs
 from steps.merge.load import load_model
 from steps.promote.report import PromotionDecision
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import Device, describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steps.device import Device
 from steps.merge.loftq import start_like_training
-from steps.quantize.device import Device
 from steps.quantize.params import QuantizationParameters
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
+from steps.device import describe_device
 from steps.errors import ModelError
 from steps.files import digest_of, require_space, sha256_of, weight_bytes
 from steps.merge.loftq import rounding_of
@@ -18,7 +19,6 @@ from steps.merge.targets import Models, compare_models
 from steps.merge.tensors import INDEX
 from steps.merge.verify import changed_weights, check_bounds
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import describe_device
 from steps.resolve.base_model import local_model, local_tokenizer
 from steps.resolve.locks import ModelLock
 from steps.tokenizer import generation_config, load_tokenizer, vocabulary_hash

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from steps.device import describe_device
 from steps.errors import ModelError
 from steps.files import digest_of, locked, sha256_of
 from steps.fingerprint import fingerprint
 from steps.merge.params import Target
 from steps.provenance import decisive_hashes
-from steps.quantize.device import describe_device
 from steps.resolve.locks import ModelLock
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")

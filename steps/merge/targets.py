@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
+from steps.device import Device
 from steps.merge.compare import Outputs, answers, compare, differing, outputs
 from steps.merge.load import load_model, put_adapter
 from steps.merge.params import MergeParameters, Target
 from steps.merge.report import AnswersSideBySide, Differences, FromTrained
 from steps.merge.stream import Merging, merged_tensors
-from steps.quantize.device import Device
 from steps.quantize.load import load_quantized
 from steps.scratch import scratch
 

@@ -1,7 +1,7 @@
 """Whether base model, card and ``parameters.quantization`` fit together."""
 
+from steps.device import Hardware
 from steps.errors import DeviceError, ModelError
-from steps.quantize.device import Hardware
 from steps.quantize.params import QuantizationParameters
 from steps.resolve.locks import ModelLock
 

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steps.device import Device
 from steps.provenance import read_provenance
-from steps.quantize.device import Device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

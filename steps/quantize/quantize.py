@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steps.device import Device, describe_device, describe_hardware
 from steps.errors import ModelError
 from steps.files import require_space, weight_bytes
 from steps.provenance import write_provenance
-from steps.quantize.device import Device, describe_device, describe_hardware
 from steps.quantize.fit import STORED_SHARE, require_agreement, require_integers
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.report import QuantizationReport

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steps.quantize.device import Choice, Device
+from steps.device import Choice, Device
 from steps.rows import list_lengths
 from steps.train.build import Task
 from steps.train.course import Course

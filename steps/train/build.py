@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict
 
+from steps.device import Device
 from steps.provenance import read_provenance
-from steps.quantize.device import Device
 from steps.quantize.load import load_quantized
 from steps.rows import list_lengths
 from steps.tokenizer import load_tokenizer

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import DatasetDict
 
+from steps.device import describe_device
 from steps.errors import DeviceError, TrainingError
 from steps.files import FULL_BYTES, hashes, locked, require_space
 from steps.fingerprint import fingerprint
 from steps.provenance import decisive_hashes
-from steps.quantize.device import describe_device
 from steps.rows import batches_of
 from steps.train.params import CheckpointParameters, TrainingParameters
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from steps.device import Choice, Device, Hardware, describe_hardware
 from steps.provenance import read_provenance
-from steps.quantize.device import Choice, Device, Hardware, describe_hardware
 from steps.quantize.params import QuantizationParameters
 from steps.rows import list_lengths
 from steps.train.build import Task

@@ -18,7 +18,7 @@ ENDING = b"\n  train: ends after this step, with a checkpoint; Ctrl-C again ends
 
 
 @contextmanager
-def sigterm_noted() -> Iterator[threading.Event]:
+def signals_noted() -> Iterator[threading.Event]:
     """Give an event that a SIGTERM or a first Ctrl-C sets, instead of ending the process; a second one ends it.
 
     The former handlers are put back. Python lets only the main thread handle signals: elsewhere they do what they did.

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from steps.quantize.device import Choice
+from steps.device import Choice
 from steps.report import Report
 
 

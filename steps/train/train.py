@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from datasets import DatasetDict
 
+from steps.device import describe_device
 from steps.distributed.machine import Machine
 from steps.errors import DataError, ModelError, TrainingError
 from steps.files import require_space
 from steps.provenance import read_provenance, write_provenance
-from steps.quantize.device import describe_device
 from steps.quantize.params import QuantizationParameters
 from steps.resolve.locks import ModelLock
 from steps.scratch import scratch
@@ -65,7 +65,7 @@ def train_adapter(
         TrainingError: the pre-flight failed, the training diverged, a SIGTERM or Ctrl-C stopped it, one of several
             processes was killed, or another process is doing it.
     """
-    from steps.train.preemption import sigterm_noted
+    from steps.train.preemption import signals_noted
 
     if not len(blocks["train"]):
         raise DataError("the training split has no block; give more rows or a larger parameters.prompt.max_length")
@@ -87,7 +87,7 @@ def train_adapter(
         with store.held():
             if processes == 1:
                 return train_share(shared, blocks, ALONE, on_metrics)
-            with sigterm_noted() as asked_to_go:
+            with signals_noted() as asked_to_go:
                 return train_by_processes(shared, blocks, working, machine, asked_to_go, on_metrics)
 
 
@@ -100,9 +100,9 @@ def train_share(shared: SharedTask, blocks: DatasetDict, ranks: Ranks, on_metric
     """
     from steps.train.account import report_of
     from steps.train.planning import memory_limit, planned
-    from steps.train.preemption import sigterm_noted
+    from steps.train.preemption import signals_noted
 
-    with sigterm_noted() as asked_to_go:
+    with signals_noted() as asked_to_go:
         device = describe_device(shared.training.precision, shared.training.attention)
         if device.attention == "flash_attention_2":
             blocks = without_padding(blocks)

@@ -84,7 +84,7 @@ def plain(folder: Path, steps: int) -> Measured:
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from steps.quantize.device import describe_device
+    from steps.device import describe_device
     from steps.train.optimizer import optimizer_arguments
 
     blocks, training = _work(folder, steps)
@@ -131,7 +131,7 @@ def plain(folder: Path, steps: int) -> Measured:
 
 def ours(folder: Path, steps: int) -> Measured:
     """As the train step does it."""
-    from steps.quantize.device import describe_device
+    from steps.device import describe_device
     from steps.train.build import Task, build_trainer
     from steps.train.callbacks import Recorder
     from steps.train.checkpoint import Checkpoints

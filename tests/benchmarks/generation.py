@@ -135,8 +135,8 @@ def main() -> None:
 
 def measure(path: Path, prompts: list[list[int]], arguments: argparse.Namespace) -> None:
     """Warm up, choose the end token, then let the sides take turns."""
+    from steps.device import describe_device
     from steps.evaluate.decode import Decoding
-    from steps.quantize.device import describe_device
     from steps.quantize.load import load_quantized
 
     device = describe_device()

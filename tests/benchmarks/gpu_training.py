@@ -63,7 +63,7 @@ def our_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, An
     """The pipeline's trainer, and what was planned."""
     from datasets import Dataset, DatasetDict
 
-    from steps.quantize.device import describe_device
+    from steps.device import describe_device
     from steps.train.build import Task, build_trainer
     from steps.train.callbacks import Recorder
     from steps.train.params import LoraParameters, TrainingParameters
@@ -110,7 +110,7 @@ def their_trainer(side: Side, folder: Path, steps: int) -> tuple[Any, dict[str, 
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from steps.quantize.device import describe_device
+    from steps.device import describe_device
     from steps.quantize.load import load_quantized
     from steps.train.params import SEVEN_PROJECTIONS
 

@@ -12,7 +12,7 @@ from zenml.utils import time_utils
 from pipelines.data import data
 from pipelines.promotion import roll_back
 from pipelines.prune import remove, unneeded
-from steps.quantize.device import Hardware
+from steps.device import Hardware
 from steps.train import planning
 from tests.end_to_end.conftest import Workplace, loaded, ran
 from tests.end_to_end.drilled import NO_STAGE, Drilled, in_production, left_behind

@@ -10,9 +10,9 @@ import torch
 from peft import PeftModel
 from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
+from steps.device import describe_device
 from steps.evaluate.decode import Decoding, decode, keeps_keys_and_values
 from steps.evaluate.sampling import Draw, Sampling, sampled, sampling_of
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from tests.tiny_run import TinyRun
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 
+from steps.device import describe_device
 from steps.errors import DataError
 from steps.evaluate.answer import Answer
 from steps.evaluate.evaluate import evaluate_adapter
@@ -17,7 +18,6 @@ from steps.evaluate.grade import grade
 from steps.evaluate.losses import RowLoss, completion_losses
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.evaluate.statistics import compare_losses, compare_shares
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
 from steps.train.params import LoraParameters

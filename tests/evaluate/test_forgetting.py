@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from steps.device import describe_device
 from steps.errors import DataError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.forgetting import context_of, read_reference, windows_of
@@ -15,7 +16,6 @@ from steps.evaluate.params import EvaluationParameters, SandboxParameters
 from steps.evaluate.report import EvaluationReport
 from steps.promote.gate import decide
 from steps.promote.params import PromotionParameters
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.resolve.benchmarks import lock_benchmarks
 from steps.tokenizer import load_tokenizer

@@ -7,8 +7,8 @@ import torch
 from datasets import concatenate_datasets
 from peft import PeftModel
 
+from steps.device import describe_device
 from steps.evaluate.losses import BATCH_TOKENS, completion_losses
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from tests.tiny_run import TinyRun
 

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steps.device import describe_device
 from steps.evaluate.answer_file import AnswerFile
 from steps.evaluate.ask import Made, Questions, ask, ask_again, other_batch_size
 from steps.evaluate.compare import noise_floor
@@ -15,7 +16,6 @@ from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.grade import grade
 from steps.evaluate.kept import KeptAnswers
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.tokenizer import load_tokenizer
 from tests.tiny_run import TinyRun

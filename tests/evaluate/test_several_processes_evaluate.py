@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steps.device import describe_device
 from steps.distributed.params import DistributedParameters
 from steps.errors import EvaluationError
 from steps.evaluate.ask import Questions, other_batch_size
@@ -28,7 +29,6 @@ from steps.evaluate.params import EvaluationParameters, EvaluationTask, SandboxP
 from steps.evaluate.production import Production
 from steps.evaluate.report import EvaluationReport
 from steps.evaluate.sandbox.verdict import Verdict
-from steps.quantize.device import describe_device
 from steps.rows import list_lengths
 from steps.tokenizer import load_tokenizer
 from tests.tiny_run import TinyRun

@@ -11,12 +11,12 @@ import yaml
 from peft import PeftModel
 from pydantic import ValidationError
 
+from steps.device import describe_device
 from steps.errors import DataError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, EvaluationTask, SandboxParameters
 from steps.evaluate.sets import task_folders
 from steps.evaluate.tasks import do_task, load_task
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.resolve.benchmarks import lock_benchmarks
 from steps.tokenizer import load_tokenizer

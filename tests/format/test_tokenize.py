@@ -73,7 +73,7 @@ def test_labels_of_real_tokenizers_end_with_the_end_token_after_padding(
     """Through the collator that the trainer uses; GPT-2's tokenizer pads with its end token."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    from steps.quantize.device import describe_device
+    from steps.device import describe_device
     from steps.train.build import Task, sft_config
     from steps.train.plan.plan import Plan
 

@@ -13,6 +13,7 @@ from peft.utils.integrations import dequantize_module_weight
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from steps.device import describe_device
 from steps.errors import ModelError
 from steps.files import hashes
 from steps.merge.compare import Outputs, compare, outputs
@@ -21,7 +22,6 @@ from steps.merge.report import MergeReport
 from steps.merge.stream import Merging, plan_merge
 from steps.merge.tensors import weight_files
 from steps.merge.verify import changed_weights, check_bounds
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model, quantized_layers

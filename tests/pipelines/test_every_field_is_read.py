@@ -14,9 +14,8 @@ STEPS = ROOT / "steps"
 
 def all_models() -> list[type[Parameters]]:
     """Every parameter model of every room."""
-    modules = [
-        importlib.import_module(f"steps.{path.parent.name}.params") for path in sorted(STEPS.glob("*/params.py"))
-    ]
+    files = sorted(STEPS.rglob("params.py"))
+    modules = [importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in files]
     return [
         value
         for module in modules

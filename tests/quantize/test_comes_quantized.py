@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from steps.device import describe_device
 from steps.errors import ModelError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model

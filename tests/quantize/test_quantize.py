@@ -11,10 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from steps.device import Hardware, describe_device
 from steps.errors import DeviceError
 from steps.evaluate.evaluate import evaluate_adapter
 from steps.evaluate.params import EvaluationParameters, SandboxParameters
-from steps.quantize.device import Hardware, describe_device
 from steps.quantize.fit import require_integers
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from steps.device import describe_device
 from steps.errors import ModelError
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model

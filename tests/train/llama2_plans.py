@@ -3,7 +3,7 @@
 from functools import cache
 from typing import NamedTuple
 
-from steps.quantize.device import choose
+from steps.device import choose
 from steps.train.params import TrainingParameters
 from steps.train.plan.cards import named_card
 from steps.train.plan.job import Job

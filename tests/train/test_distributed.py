@@ -10,9 +10,9 @@ import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import save_file
 
+from steps.device import Hardware
 from steps.distributed.machine import NEEDED, Machine
 from steps.errors import ConfigError, DeviceError
-from steps.quantize.device import Hardware
 from steps.train.distributed.join import ENDED
 from steps.train.distributed.launch import processes_of
 from steps.train.distributed.order import RankOrder, share, with_filler

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from steps.quantize.device import Device
+from steps.device import Device
 from steps.train.account import cost_of
 from steps.train.checkpoint import Checkpoints
 from steps.train.course import Course

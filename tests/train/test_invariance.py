@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 
-from steps.quantize.device import describe_device
+from steps.device import describe_device
 from steps.quantize.params import QuantizationParameters
 from steps.quantize.quantize import quantize_model
 from steps.train.params import LoraParameters

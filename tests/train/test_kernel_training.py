@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from trl.trainer.sft_trainer import SFTTrainer
 
-from steps.quantize.device import describe_device
+from steps.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.train.kernels.fuse import fuse
 from tests.tiny_peft import PLANS, float32_trainer

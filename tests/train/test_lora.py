@@ -14,10 +14,10 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
 from safetensors.torch import load_file, save_file
 
+from steps.device import describe_device
 from steps.errors import DataError, ModelError
 from steps.files import hashes
 from steps.provenance import write_provenance
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.train.params import LoraParameters
 from tests.tiny_run import FEW_ANSWERS, TinyRun, with_biases

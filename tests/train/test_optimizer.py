@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from steps.device import describe_device
 from steps.files import hashes
-from steps.quantize.device import describe_device
 from steps.train.build import Task, sft_config
 from steps.train.params import (
     ARGUMENTS_OF,

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from steps.device import Hardware
+from steps.device import choose as choose_device
 from steps.errors import ConfigError, DeviceError
-from steps.quantize.device import Hardware
-from steps.quantize.device import choose as choose_device
 from steps.train.params import TrainingParameters
 from steps.train.plan.cards import CARDS, Card, named_card
 from steps.train.plan.choose import HEADROOM, STEP_DOWN, PlannedPlan, budget_of, plans, why

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config
 
-from steps.quantize.device import choose as choose_device
+from steps.device import choose as choose_device
 from steps.quantize.params import QuantizationParameters
 from steps.train.params import LoraParameters, TrainingParameters
 from steps.train.plan.cards import named_card

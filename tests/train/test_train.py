@@ -9,9 +9,9 @@ from datasets import DatasetDict
 from safetensors.torch import load_file
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from steps.device import describe_device
 from steps.errors import DataError, ModelError
 from steps.files import hashes
-from steps.quantize.device import describe_device
 from steps.quantize.load import load_quantized
 from steps.train.params import EarlyStoppingParameters
 from tests.tiny_run import TinyRun

@@ -8,9 +8,9 @@ from steps.distributed.process import hide_place, take_part
 def answer(folder: Path, number: int) -> None:
     """Ask the models this process's share."""
     hide_place()
+    from steps.device import describe_device
     from steps.evaluate.distributed.task import SharedEvaluation, write_outcome
     from steps.evaluate.examine import examine
-    from steps.quantize.device import describe_device
 
     task = SharedEvaluation.read(folder)
     outcome = examine(task.models, task.asked(folder, number), task.evaluation, task.kept, describe_device())

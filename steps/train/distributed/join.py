@@ -11,7 +11,7 @@ from steps.distributed.machine import Machine
 from steps.errors import ConfigError
 from steps.train.distributed.launch import TOGETHER, attempt
 from steps.train.distributed.task import ARGUMENTS, SharedTask
-from steps.train.preemption import sigterm_noted
+from steps.train.preemption import signals_noted
 from steps.train.tracking import nowhere
 
 ENDED = "ended"
@@ -20,7 +20,7 @@ WAIT_SECONDS = 0.5
 
 def main() -> None:
     """Take part in what machine 0 does, until it has ended."""
-    with sigterm_noted() as asked_to_go:
+    with signals_noted() as asked_to_go:
         take_part(Machine.here(), asked_to_go)
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from steps.device import Device
 from steps.errors import ConfigError
-from steps.quantize.device import Device
 from steps.train.adapter import trainable
 from steps.train.distributed.ranks import Ranks
 from steps.train.params import TrainingParameters

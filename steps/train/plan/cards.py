@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from steps.device import Hardware
 from steps.errors import DeviceError
-from steps.quantize.device import Hardware
 
 GIB = 2**30
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import gcd
 
+from steps.device import Choice, Hardware
 from steps.distributed.params import divisors
 from steps.errors import ConfigError, DeviceError
-from steps.quantize.device import Choice, Hardware
 from steps.train.plan.cards import TYPICAL, card_of
 from steps.train.plan.job import Job
 from steps.train.plan.memory import GIB, Memory, predict_memory

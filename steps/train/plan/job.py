@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from steps.quantize.device import Device
+from steps.device import Device
 from steps.quantize.params import QuantizationParameters
 from steps.train.params import TrainingParameters
 from steps.train.plan.shape import SIBLINGS, Linear, ModelShape

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from steps.device import Hardware, choose, describe_device, describe_hardware
 from steps.errors import DeviceError
-from steps.quantize.device import Hardware, choose, describe_device, describe_hardware
 
 GIB = 2**30
 
