@@ -132,7 +132,7 @@ def test_mistakes_are_one_clear_error(folder: Path) -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(DataError, match=r'lm-eval is not installed; run: pip install "\.\[lm-eval\]"'):
+    with pytest.raises(DataError, match=r'lm-eval is not installed; run: pip install -e "\.\[lm-eval\]"'):
         lock_benchmarks((), None, {"arc_easy": None})
     with pytest.raises(DataError, match="lm-eval is not installed"):
         load_task(EvaluationTask(name="arc_easy"))
