@@ -70,7 +70,7 @@ image-cpu:  ## build the one for a CPU
 test: install  ## unit tests, the pipeline on a tiny model, and one run through the ZenML CLI
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-slow: install  ## tests that make test leaves out: other rows of docs/cache.md, failure drills, nights, Kubernetes: half an hour
+test-slow: install  ## tests that make test leaves out: other rows of docs/cache.md, failure drills, nights, Kubernetes: a quarter of an hour
 	@$(RUN) python -m pytest -m slow
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
