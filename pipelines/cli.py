@@ -71,11 +71,10 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
     click.echo()
     for line in resolved_lines(config):
         click.echo(line)
-    # Once more, since the values above have scrolled them away; what could not be tried has its reason in another one.
-    lines = [f"{one.name}: {line}" for one in failed for line in one.message.splitlines()]
+    # Once more, since the values above have scrolled them away
+    lines = [f"{one.name}: {line}" for one in failed if one.tried for line in one.message.splitlines()]
     if unfit and not any(unfit in line for line in lines):
         lines.append(f"plan: {unfit}")
-    lines = [line for line in lines if ": not tried, since " not in line]
     if failed:
         lines.insert(0, f"{len(failed)} of {len(CHECKS)} checks failed")
     if lines:
@@ -83,7 +82,8 @@ def check(path: Path, gpu: str | None, memory: str | None) -> None:
 
 
 def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) -> str:
-    """Print the plan, or in one line why there is none, which is given back too."""
+    """Print the plan, or in one line why there is none; that is given back too, unless another check says it."""
+    from pipelines.config import NotTriedError
     from pipelines.forecast import forecast
     from steps.errors import PipelineError
 
@@ -92,7 +92,7 @@ def _show_plan(config: "CheckedConfig", hardware: "Hardware", *, named: bool) ->
             click.echo(line)
     except PipelineError as error:
         click.echo(f"no plan: {error}")
-        return str(error)
+        return "" if isinstance(error, NotTriedError) else str(error)
     return ""
 
 

@@ -31,6 +31,10 @@ Settings = Mapping[str, type[BaseSettings]]
 """Settings classes of a stack's components by their key, such as ``orchestrator``."""
 
 
+class NotTriedError(ConfigError):
+    """What would be looked at cannot be, and another error says why."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One argument of the pipeline function."""
@@ -59,10 +63,10 @@ class CheckedConfig:
             raise self.document.error(self.problems)
 
     def valid(self, name: str, model: type[M]) -> M:
-        """A valid parameter of the pipeline; :class:`ConfigError` where it is not."""
+        """A valid parameter of the pipeline; :class:`NotTriedError` where it is not."""
         value = self.parameters.get(name)
         if not isinstance(value, model):
-            raise ConfigError(f"not tried, since parameters.{name} is not valid")
+            raise NotTriedError(f"not tried, since parameters.{name} is not valid")
         return value
 
 

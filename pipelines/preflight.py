@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from pipelines.config import CheckedConfig
+from pipelines.config import CheckedConfig, NotTriedError
 from pipelines.origins import parameter_counts
 from steps.errors import DeviceError, ModelError, PipelineError
 from steps.evaluate.params import EvaluationParameters
@@ -47,7 +47,7 @@ class Subject:
         try:
             return self.model_lock
         except ModelError:
-            raise ModelError("not tried, since the base model cannot be read") from None
+            raise NotTriedError("not tried, since the base model cannot be read") from None
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Outcome:
     name: str
     passed: bool
     message: str
+    tried: bool = True
 
 
 def preflight(config: CheckedConfig) -> Iterator[Outcome]:
@@ -66,7 +67,7 @@ def preflight(config: CheckedConfig) -> Iterator[Outcome]:
         try:
             yield Outcome(name, True, check(subject))
         except PipelineError as error:
-            yield Outcome(name, False, str(error))
+            yield Outcome(name, False, str(error), tried=not isinstance(error, NotTriedError))
 
 
 def _config(subject: Subject) -> str:

@@ -8,6 +8,7 @@ NVIDIA cards, by compute capability ("auto" in every case):
 Processors take bfloat16 where they have instructions for it, else float32; their attention is sdpa.
 """
 
+import gc
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,14 @@ def describe_hardware() -> Hardware:
         memory_bytes=psutil.virtual_memory().total,
         bfloat16_instructions=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
     )
+
+
+def give_back_memory() -> None:
+    """Let go of the GPU's memory that this process has reserved and no longer uses, if there is a GPU."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def why_no_gpu() -> str:

@@ -75,6 +75,13 @@ def _is_at(path: Path, stream: IO[str]) -> bool:
         return False
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(path)
+
+
 def digest_of(value: object) -> str:
     """SHA-256 of a value as JSON with sorted keys, hexadecimal: equal values give equal digests."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

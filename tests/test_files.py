@@ -3,11 +3,12 @@
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from steps.errors import DeviceError
-from steps.files import require_space, whole_directory
+from steps.files import require_space, whole_directory, write_whole
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -31,3 +32,15 @@ def test_a_failed_block_leaves_no_directory(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "model") as temporary:
         (temporary / "whole").write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_that_could_not_be_replaced_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    write_whole(path, "before")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", Mock(side_effect=OSError("no more")))
+        with pytest.raises(OSError, match="no more"):
+            write_whole(path, "never")
+    assert path.read_text(encoding="utf-8") == "before"
+    write_whole(path, "after")
+    assert [one.read_text(encoding="utf-8") for one in tmp_path.iterdir()] == ["after"]

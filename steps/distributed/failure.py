@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from steps import errors
 from steps.errors import PipelineError
+from steps.files import write_whole
 
 
 class Failure(BaseModel):
@@ -25,9 +26,7 @@ class Failure(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Leave it for the process that started this one."""
-        name = f"failure-{self.rank}.json"
-        (folder / f".{name}").write_text(self.model_dump_json(), encoding="utf-8")
-        (folder / f".{name}").rename(folder / name)
+        write_whole(folder / f"failure-{self.rank}.json", self.model_dump_json())
 
 
 def failure_of(error: BaseException, rank: int, attempt: str, left: dict[str, Any] | None = None) -> Failure:

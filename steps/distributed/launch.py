@@ -5,7 +5,6 @@ outlives a killed parent, and report a traceback that need not be the first one'
 environment variables, is the same here.
 """
 
-import gc
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from steps.device import give_back_memory
 from steps.distributed.failure import Failure, failures
 from steps.distributed.machine import Machine
 from steps.distributed.process import ATTEMPT, PARENT
@@ -51,7 +51,7 @@ def run(
         watch: called again and again meanwhile, and once after the last has ended.
         asked_to_go: when it is set, the processes get a SIGTERM.
     """
-    _give_back_memory()
+    give_back_memory()  # say of quantising: it is the processes' from here on
     with _started(launch) as workers:
         asked = False
         while True:
@@ -66,14 +66,6 @@ def run(
                 for worker in workers:
                     worker.terminate()
             time.sleep(POLL_SECONDS)
-
-
-def _give_back_memory() -> None:
-    """What this process has reserved of a GPU, say to quantise, is the processes' from here on."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Out of memory is no end: the training goes on by a plan that needs less; nor are kernels that fail."""
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
+from steps.device import give_back_memory
 from steps.errors import TrainingError
 from steps.train.distributed.task import LeftPlan
 from steps.train.plan.plan import Plan
@@ -71,9 +71,7 @@ def step_down(
         except Exception as error:
             left.append(_left(plan, error, remaining))
         # Outside of the handler: the error's frames hold the model that is to go
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back_memory()
         remaining = list(plain()) if left[-1].plain else [one for one in remaining if fits(one)] or remaining[-1:]
         print(f"  train: {left[-1].reason}; goes on with {remaining[0]}", flush=True)
 

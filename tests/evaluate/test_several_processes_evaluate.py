@@ -1,9 +1,6 @@
 """Several processes measure what one measures, share what is kept, and end together."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +29,7 @@ from steps.evaluate.sandbox.verdict import Verdict
 from steps.rows import list_lengths
 from steps.tokenizer import load_tokenizer
 from tests.tiny_run import TinyRun
+from tests.workers import when, workers
 
 WORKER = "steps.evaluate.distributed.worker"
 
@@ -186,33 +184,13 @@ def test_two_processes_write_the_report_of_one(
     assert " -> " in said, "samples are shown"
 
 
-@contextmanager
-def when(happened: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
-    """Do something as soon as something has happened."""
-
-    def watch() -> None:
-        while not ended.wait(0.005):
-            if happened():
-                act()
-                return
-
-    ended = threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
 def test_a_killed_process_ends_all_and_one_alone_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
     kept = KeptAnswers(*(tmp_path / f"{side}.jsonl" for side in ("base", "tuned", "production")))
     started: list[psutil.Process] = []
 
     def kill() -> None:
-        started.extend(child for child in psutil.Process().children() if WORKER in child.cmdline())
-        next(child for child in started if child.environ()["RANK"] == "1").kill()
+        started.extend(workers(WORKER))
+        started[1].kill()
 
     message = r"process 1 of 2 \(from 0\) failed first.*killed by signal 9.*what was answered is kept, so run again"
     some = when(lambda: kept.base.is_file() and len(kept.base.read_bytes().splitlines()) > 1, kill)

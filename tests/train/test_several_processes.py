@@ -5,13 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +23,7 @@ from steps.train.report import TrainingReport
 from tests.tiny_run import TinyRun
 from tests.train.invariance import PLAIN, distance, learned
 from tests.train.killed import KillPoint, Work, train_until
+from tests.workers import when, workers
 
 LOSS, ADAPTER = 1e-5, 1e-5
 """Float32's rounding, of losses (nats) and of what the adapter has learned (relative)."""
@@ -96,43 +92,17 @@ def test_ddp_learns_what_one_process_learns(
     assert capfd.readouterr().out.count("pre-flight passed") == 1  # the other processes are silent
 
 
-def workers() -> list[psutil.Process]:
-    """The processes of a training that this process has started, by their ranks."""
-    found = [child for child in psutil.Process().children(recursive=True) if WORKER in child.cmdline()]
-    return sorted(found, key=lambda child: int(child.environ()["RANK"]))
-
-
-@contextmanager
-def when_written(checkpoint: Path, act: Any) -> Iterator[None]:
-    """Do something once a checkpoint is there."""
-
-    def watch() -> None:
-        while not checkpoint.is_dir() and not ended.is_set():
-            time.sleep(0.01)
-        if not ended.is_set():
-            act()
-
-    ended = threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
 def test_a_killed_process_ends_all_and_one_alone_goes_on(run: TinyRun, alone: Shared, tmp_path: Path) -> None:
     """FSDP2 up to the kill, then one process from the checkpoint that two have written in parts."""
     shared = Shared(run, tmp_path)
     started: list[psutil.Process] = []
 
     def kill() -> None:
-        started.extend(workers())
+        started.extend(workers(WORKER))
         started[1].kill()
 
     message = r"process 1 of 2 \(from 0\) failed first.*killed by signal 9.*run again to go on"
-    with when_written(shared.store.folder / "step-00000004", kill), pytest.raises(TrainingError, match=message):
+    with when((shared.store.folder / "step-00000004").is_dir, kill), pytest.raises(TrainingError, match=message):
         shared.train("killed", "fsdp")
     assert len(started) == 2
     assert not [process for process in started if process.is_running()]
@@ -162,7 +132,7 @@ def test_two_processes_go_on_from_what_one_or_two_left(run: TinyRun, alone: Shar
         os.kill(os.getpid(), signal.SIGTERM)
 
     for output, strategy, step in (("first", None, 2), ("second", "ddp", 4)):
-        stop = when_written(shared.store.folder / f"step-{step:08d}", ask_to_go)
+        stop = when((shared.store.folder / f"step-{step:08d}").is_dir, ask_to_go)
         with stop, pytest.raises(TrainingError, match=r"training stopped after step \d+ of 9.*SIGTERM"):
             shared.train(output, strategy)
     report = shared.train("adapter", "fsdp")
@@ -178,10 +148,10 @@ def test_no_process_outlives_a_killed_parent(run: TinyRun, tmp_path: Path) -> No
     started: list[psutil.Process] = []
 
     def kill() -> None:
-        started.extend(workers())
+        started.extend(workers(WORKER))
         psutil.Process(started[0].ppid()).kill()
 
-    with when_written(work.store().folder / "step-00000002", kill):
+    with when((work.store().folder / "step-00000002").is_dir, kill):
         assert train_until(work, KillPoint("never"), tmp_path / "killed") == -signal.SIGKILL
     gone, alive = psutil.wait_procs(started, timeout=20)
     assert (len(gone), alive) == (2, [])

@@ -7,6 +7,7 @@ from typing import Self
 from datasets import Dataset, DatasetDict
 from pydantic import BaseModel
 
+from steps.files import write_whole
 from steps.train.checkpoint import Checkpoints
 from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
@@ -40,9 +41,7 @@ class SharedTask(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write the arguments; the file is there as a whole or not at all."""
-        unfinished = folder / f".{ARGUMENTS}"
-        unfinished.write_text(self.model_dump_json(), encoding="utf-8")
-        unfinished.rename(folder / ARGUMENTS)
+        write_whole(folder / ARGUMENTS, self.model_dump_json())
 
     @classmethod
     def read(cls, folder: Path) -> Self:
