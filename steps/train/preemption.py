@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from types import FrameType
 from typing import Any
 
@@ -22,21 +23,25 @@ def signals_noted() -> Iterator[threading.Event]:
     """Give an event that a SIGTERM or a first Ctrl-C sets, instead of ending the process; a second one ends it.
 
     The former handlers are put back. Python lets only the main thread handle signals: elsewhere they do what they did.
+    Where Ctrl-C is ignored it stays so: a shell has it ignored by jobs in the background, for which it is not meant.
     """
-    asked = threading.Event()
+    asked, calls = threading.Event(), count()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def note(number: int, frame: FrameType | None) -> None:
-        again = asked.is_set()
+    def note(number: int, _frame: FrameType | None) -> None:
+        again = next(calls) > 0  # at once: another signal's call may come between any two lines of this one
         asked.set()
-        if number == signal.SIGINT:
-            if again and callable(former[number]):
-                former[number](number, frame)
+        if number == signal.SIGINT and again:
+            signal.signal(number, former[number])
+            signal.raise_signal(number)
+        elif number == signal.SIGINT:
             os.write(2, ENDING)  # a print that was interrupted takes no other one
 
-    former: dict[int, Any] = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    noted = (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGINT)
+    former: dict[int, Any] = {one: signal.signal(one, note) for one in noted}
     try:
         yield asked
     finally:

@@ -66,10 +66,10 @@ def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: weight for path in weight_files(folder) for name, weight in load_file(path).items()}
 
 
-def merged_by_peft(base: Path, adapters: list[Path]) -> dict[str, torch.Tensor]:
-    """State of the model after PEFT's own merge."""
+def merged_by_peft(base: Path, adapters: list[Path], dtype: str = "float32") -> dict[str, torch.Tensor]:
+    """State of the model, loaded in a type, after PEFT's own merge."""
     names = [f"adapter{number}" for number in range(len(adapters))]
-    model: Any = AutoModelForCausalLM.from_pretrained(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=DTYPES[dtype])
     tuned = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
     for name, adapter in zip(names[1:], adapters[1:], strict=True):
         tuned.load_adapter(str(adapter), adapter_name=name)

@@ -1,6 +1,7 @@
 """The streamed merge gives what PEFT's own gives, for every kind of adapter and every type."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,18 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv1d, dora": ("gpt2", {**GPT2, "use_dora": True}),
     "conv1d, biases": ("gpt2", {**GPT2, "bias": "all", "modules_to_save": ["ln_f"]}),
 }
-ROUNDED_ONCE_BY_PEFT_TOO = ("dora", "conv1d, dora", "patterns, rslora, dora")
+UNITS = 8
+"""Of float32's rounding, at a tensor's largest value: a sum of at most eight products, its scaling and its addition.
+
+In which order a product is summed, and which factor it scales beforehand, is up to the processor's own kernel: with a
+scale that is no power of two some give other last bits than PEFT's three operations, with DoRA others do with any. The
+largest differences met, over several kernels, are two units; a scale 1 % off makes tens of thousands.
+"""
+TIES = 0.01
+"""Share of a narrower type's values that such a difference may carry to a neighbour.
+
+Met: below one in a thousand; a scale 1 % off moves more than half.
+"""
 
 
 def merge(base: Path, adapters: list[Path], folder: Path) -> Path:
@@ -55,23 +67,35 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def require_equal_to_peft(base: Path, adapters: list[Path], folder: Path, *, exact: bool) -> None:
-    """Bit for bit, or within one unit of rounding of each number on the way.
+def with_products(adapters: list[Path]) -> set[str]:
+    """Names of the weights to which a product is added; all others are copied, from base or adapter."""
+    keys = [key for adapter in adapters for key in load_file(adapter / "adapter_model.safetensors")]
+    found = [re.fullmatch(r"base_model\.model\.(.+)\.lora_(?:embedding_)?A(?:\.weight)?", key) for key in keys]
+    return {f"{match[1]}.weight" for match in found if match}
 
-    PEFT rounds every update and every sum to the model's type, we the last sum alone.
-    """
-    before, expected, found = state(base), merged_by_peft(base, adapters), state(merge(base, adapters, folder))
-    between = [merged_by_peft(base, adapters[: count + 1]) for count in range(len(adapters) - 1)]
-    assert found.keys() == expected.keys()
-    assert any(not torch.equal(before[name], weight) for name, weight in found.items())
+
+def require_equal_to_peft(base: Path, adapters: list[Path], merged: Path) -> None:
+    """What is copied bit for bit, the sums as PEFT's in float32, rounded once to the model's type."""
+    before, expected, found = state(base), merged_by_peft(base, adapters), state(merged)
+    products = with_products(adapters)
+    assert found.keys() == expected.keys() >= products
     for name, weight in found.items():
         assert weight.dtype == before[name].dtype
-        if exact:
-            assert torch.equal(weight, expected[name]), name
+        if name in products:
+            assert not torch.equal(before[name], weight), name
+            require_rounded_once(weight, expected[name], name)
         else:
-            passed = torch.stack([one[name].float().abs() for one in (before, *between, found)]).sum(0)
-            unit = torch.finfo(weight.dtype).eps * passed
-            assert ((weight.float() - expected[name].float()).abs() <= unit).all(), name
+            assert torch.equal(weight, expected[name].to(weight.dtype)), name
+
+
+def require_rounded_once(weight: torch.Tensor, exact: torch.Tensor, name: str) -> None:
+    """Within ``UNITS`` of the float32 sum, or on its rounding to the type but for ``TIES``, which are neighbours."""
+    slack = UNITS * torch.finfo(torch.float32).eps * exact.abs().max()
+    if weight.dtype != torch.float32:
+        kind = torch.finfo(weight.dtype)
+        assert (weight != exact.to(weight.dtype)).float().mean() <= TIES, name
+        slack = slack + kind.eps / 2 * exact.abs().clamp(min=kind.tiny)
+    assert ((weight.float() - exact).abs() <= slack).all(), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,8 +105,35 @@ def test_as_peft_merges(tmp_path: Path, name: str, dtype: str) -> None:
     base = write_base(tmp_path, kind, dtype)
     assert len(weight_files(base)) > 1
     adapter = write_adapter(tmp_path / "adapter", base, **lora)
-    exact = dtype == "float32" or name in ROUNDED_ONCE_BY_PEFT_TOO
-    require_equal_to_peft(base, [adapter], tmp_path, exact=exact)
+    require_equal_to_peft(base, [adapter], merge(base, [adapter], tmp_path))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["lora", "patterns, rslora, dora", "embedding", "conv1d, dora"])
+def test_a_scale_one_percent_off_is_seen(tmp_path: Path, name: str, dtype: str) -> None:
+    """By the comparison above: its bounds leave room for rounding alone."""
+    kind, lora = KINDS[name]
+    base = write_base(tmp_path, kind, dtype)
+    adapter, off = (write_adapter(tmp_path / folder, base, **lora) for folder in ("adapter", "off"))
+    weights = load_file(off / "adapter_model.safetensors")
+    scaled = {
+        key: weight * 1.01 if ".lora_B" in key or "embedding_B" in key else weight for key, weight in weights.items()
+    }
+    save_file(scaled, off / "adapter_model.safetensors")
+    with pytest.raises(AssertionError, match=r"\.weight"):
+        require_equal_to_peft(base, [adapter], merge(base, [off], tmp_path))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_update_that_is_rounded_too_is_seen(tmp_path: Path, dtype: str) -> None:
+    """PEFT's own, in a model's narrower type: it rounds the update and then the sum."""
+    base = write_base(tmp_path, "llama", dtype)
+    adapter = write_adapter(tmp_path / "adapter", base, **LLAMA)
+    exact, twice = merged_by_peft(base, [adapter]), merged_by_peft(base, [adapter], dtype)
+    for name in with_products([adapter]):
+        assert torch.allclose(twice[name].float(), exact[name], rtol=0, atol=2 * torch.finfo(DTYPES[dtype]).eps)
+        with pytest.raises(AssertionError, match=re.escape(name)):
+            require_rounded_once(twice[name], exact[name], name)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -90,7 +141,7 @@ def test_several_adapters_in_order(tmp_path: Path, dtype: str) -> None:
     base = write_base(tmp_path, "llama", dtype)
     settings: list[dict[str, Any]] = [{**LLAMA, "use_dora": True}, {"target_modules": ["q_proj"], "r": 8}]
     adapters = [write_adapter(tmp_path / str(seed), base, seed, **lora) for seed, lora in enumerate(settings)]
-    require_equal_to_peft(base, adapters, tmp_path, exact=dtype == "float32")
+    require_equal_to_peft(base, adapters, merge(base, adapters, tmp_path))
     again = tmp_path / "again"
     again.mkdir()
     swapped = merge(base, adapters[::-1], again)
@@ -126,7 +177,7 @@ def test_headers_and_names_are_the_base_models(tmp_path: Path) -> None:
     index["weight_map"] = {name.removeprefix("transformer."): path for name, path in index["weight_map"].items()}
     (base / "model.safetensors.index.json").write_text(json.dumps(index))
     adapter = write_adapter(tmp_path / "adapter", base, **GPT2)
-    require_equal_to_peft(base, [adapter], tmp_path, exact=True)
+    require_equal_to_peft(base, [adapter], merge(base, [adapter], tmp_path))
     for path in weight_files(base):
         assert read_header(path) == read_header(tmp_path / "merged" / path.name)
 

@@ -5,16 +5,12 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 from datasets import DatasetDict
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from steps.errors import DeviceError, TrainingError
 from steps.files import hashes
@@ -23,6 +19,7 @@ from steps.train.params import CheckpointParameters, EarlyStoppingParameters
 from steps.train.report import TrainingReport
 from tests.tiny_run import TinyRun
 from tests.train.killed import KillPoint, Work, train_until
+from tests.train.signalled import handled_by, sigterm_after
 
 STEPS = 12
 RANDOM = random.Random(6)  # noqa: S311 - picks steps, no secrets
@@ -138,42 +135,28 @@ def test_patience_and_best_adapter_survive(work: Work, tiny_run: TinyRun, tmp_pa
     assert course(report) == course(expected)
 
 
-@contextmanager
-def sigterm_after(step: int, number: signal.Signals = signal.SIGTERM, times: int = 1) -> Iterator[None]:
-    """Send this process a SIGTERM, or another signal, when the optimiser has taken so many steps."""
-    taken = count(1)
-
-    def preempt(*_: object) -> None:
-        if next(taken) == step:
-            for _time in range(times):
-                os.kill(os.getpid(), number)
-
-    hook = register_optimizer_step_post_hook(preempt)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_sigterm_and_ctrl_c_write_a_checkpoint_and_end(
     work: Work, tiny_run: TinyRun, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The step under way is finished; the former handler is back afterwards."""
     rare = replace(work, checkpoints=CheckpointParameters(folder=work.checkpoints.folder))
-    former = signal.getsignal(number)
     expected = r"training stopped after step 5 of 12, .*SIGTERM or Ctrl-C.*; run the same"
-    with sigterm_after(5, number), pytest.raises(TrainingError, match=expected):
-        rare.train(tmp_path / "stopped")
-    assert signal.getsignal(number) == former
+    with handled_by(number, signal.default_int_handler):
+        with sigterm_after(5, number), pytest.raises(TrainingError, match=expected):
+            rare.train(tmp_path / "stopped")
+        assert signal.getsignal(number) == signal.default_int_handler
     assert not list((tmp_path / "stopped").iterdir())
     assert rerun(rare, tiny_run, tmp_path) == [5]
 
 
 def test_a_second_ctrl_c_ends_at_once(work: Work, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with sigterm_after(5, signal.SIGINT, times=2), pytest.raises(KeyboardInterrupt):
+    twice, usual = sigterm_after(5, signal.SIGINT, times=2), signal.default_int_handler
+    with handled_by(signal.SIGINT, usual), twice, pytest.raises(KeyboardInterrupt):
         work.train(tmp_path / "stopped")
-    assert "ends after this step, with a checkpoint; Ctrl-C again ends it at once" in capfd.readouterr().err
+    said = "ends after this step, with a checkpoint; Ctrl-C again ends it at once, without"
+    assert capfd.readouterr().err.count(said) == 1
+    assert sorted(path.name for path in work.store().folder.iterdir()) == ["step-00000002", "step-00000004"]
 
 
 def test_sigterm_at_the_last_step_changes_nothing(work: Work, tiny_run: TinyRun, tmp_path: Path) -> None:
