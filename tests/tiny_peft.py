@@ -71,7 +71,7 @@ def tiny_peft(
         if "lora_" in name:
             parameter.data = parameter.data.to(device.dtype)
         if "lora_B" in name:
-            parameter.data.normal_(0, 0.05, generator=generator)
+            parameter.data.copy_(torch.empty(parameter.shape).normal_(0, 0.05, generator=generator))
     return model.train()
 
 

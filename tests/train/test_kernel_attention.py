@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from steps.train.kernels import attention
@@ -64,6 +65,19 @@ def packed() -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "position_ids": positions}
 
 
+class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+    """Notes what torch is asked for."""
+
+    def __enter__(self) -> "Called":
+        self.operators: set[Any] = set()
+        super().__enter__()
+        return self
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators.add(func)
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_which_attention_is_llamas(kind: str) -> None:
     found = [is_llama_attention(module) for module in attentions(tiny(kind))]
@@ -111,7 +125,9 @@ def test_the_fused_model_calls_it_in_every_layer(plan: str, tmp_path: Path, monk
             assert fuse(model, PLANS[plan]).attentions == 2
             decoder(model).config._attn_implementation = "no mask is made for an unknown name"
         hidden = decoder(model)(input_ids=ids, position_ids=positions, use_cache=False, **(given if ours else {}))
-        hidden.last_hidden_state.square().sum().backward()
+        with Called() as called:  # type: ignore[no-untyped-call]  # torch has no types there
+            hidden.last_hidden_state.square().sum().backward()
+        assert not ours or torch.ops.aten.select_backward.default not in called.operators
         gradients = [weight.grad for name, weight in model.named_parameters() if "lora" in name]
         results.append([hidden.last_hidden_state, *gradients])
     assert len(calls) >= 2

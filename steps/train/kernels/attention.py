@@ -114,7 +114,8 @@ def install_attention(module: torch.nn.Module) -> None:
                 hidden_states, position_embeddings, attention_mask, past_key_values, **options
             )
             return result
-        heads = [layer(hidden_states)[0] for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        # squeeze: the gradient of an index would be copied into zeros
+        heads = [layer(hidden_states).squeeze(0) for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
         angles = [table[0] for table in position_embeddings]
         out: torch.Tensor = PackedAttention.apply(  # type: ignore[no-untyped-call]  # torch has no types there
             width, longest, *heads, *angles, position_ids[0]
