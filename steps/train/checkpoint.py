@@ -14,7 +14,7 @@ from datasets import DatasetDict
 
 from steps.device import describe_device
 from steps.errors import DeviceError, TrainingError
-from steps.files import FULL_BYTES, hashes, locked, require_space
+from steps.files import FULL_BYTES, hashes, locked, remove_unheld, require_space
 from steps.fingerprint import fingerprint
 from steps.provenance import decisive_hashes
 from steps.rows import batches_of
@@ -104,12 +104,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove the checkpoints, unless another process does the same work right now."""
-        try:
-            with locked(self.lock, _busy):
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.lock.unlink()
-        except TrainingError:
-            return
+        remove_unheld(self.folder, self.lock)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
