@@ -11,6 +11,9 @@ from steps.token import without_token
 
 CREDENTIALS = "check the repository's name, the network, and that HF_TOKEN (or hf auth login) may write there"
 
+MESSAGE = "Upload the tuned model"
+"""Of every commit; what the model was made from is in its card and its ``provenance.json``."""
+
 
 def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
     """Push every file of ``folder`` in one commit, if the model was promoted and it is no dry run.
@@ -22,7 +25,6 @@ def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
         repository=hub.repository,
         what=hub.what,
         private=hub.private,
-        message=hub.message,
         files={path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)},
         pushed=False,
         reason="",
@@ -53,7 +55,7 @@ def _commit(folder: Path, hub: HubParameters) -> str:
                 f"{_visibility(hub.private)}; nothing was pushed: change its visibility on the hub, or the parameter"
             )
         # not upload_folder, which leaves out what .gitignore files and its own patterns name
-        commit = api.create_commit(hub.repository, files, commit_message=hub.message)
+        commit = api.create_commit(hub.repository, files, commit_message=MESSAGE)
     return f"commit {commit.commit_url}"
 
 

@@ -20,10 +20,7 @@ class HubParameters(Parameters):
     private: bool = Field(
         default=True, description="visibility of the repository; one that is there must have it already"
     )
-    dry_run: bool = Field(
-        default=True, description="only report what would be pushed: files, sizes, repository, commit message"
-    )
-    message: str = Field(default="Upload the tuned model", min_length=1, description="first line of the commit")
+    dry_run: bool = Field(default=True, description="only report what would be pushed: files, sizes and repository")
 
 
 class ExportParameters(Parameters):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steps.errors import ModelError
-from steps.export.hub import push
+from steps.export.hub import MESSAGE, push
 from steps.export.params import HubParameters
 from tests.export.conftest import Export
 from tests.serving import Handler, serving
@@ -125,11 +125,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_what_arrives_is_the_directory_byte_by_byte(
     hub: Hub, export: Export, merged: Path, tiny_run: TinyRun, what: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {"repository": REPOSITORY, "dry_run": False, "what": what, "message": "The first one"}
+    asked = {"repository": REPOSITORY, "dry_run": False, "what": what}
     output, report = export(hub=asked)
     assert hub.files == contents(merged if what == "merged" else tiny_run.adapter)
     assert hub.private
-    assert hub.message == "The first one"
+    assert hub.message == MESSAGE
     assert set(hub.large) == {hashlib.sha256(body).hexdigest() for body in hub.large.values()} != set()
     push = report.push
     assert push is not None
