@@ -123,10 +123,15 @@ def checkpoints_of(
     checkpoints: CheckpointParameters,
 ) -> Checkpoints:
     """The checkpoints of exactly this work: other inputs, parameters, code or libraries have a folder of their own."""
+    root = Path(checkpoints.folder) if checkpoints.folder else default_root()
+    return Checkpoints(root, work_of(blocks, model_folder, tokenizer_folder, training), checkpoints)
+
+
+def default_root() -> Path:
+    """Where checkpoints lie unless ``parameters.checkpoints.folder`` says otherwise."""
     from platformdirs import user_cache_path
 
-    root = Path(checkpoints.folder) if checkpoints.folder else user_cache_path("qlora-pipeline") / "checkpoints"
-    return Checkpoints(root, work_of(blocks, model_folder, tokenizer_folder, training), checkpoints)
+    return user_cache_path("qlora-pipeline") / "checkpoints"
 
 
 def work_of(blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters) -> str:
