@@ -233,15 +233,15 @@ def prune(keep: int, model: str | None, yes: bool) -> None:
     """Remove models and data sets that no kept version needs: what and how much is shown first.
 
     Versions in production and staging are always kept, and so is all that a kept version was made from. Reports and
-    the history of runs stay.
+    the history of runs stay. Without --model, so goes what killed trainings and merges left more than 30 days ago.
     """
-    from pipelines.prune import remove, shown, unneeded
+    from pipelines.prune import abandoned, remove, shown, unneeded
 
-    doomed = unneeded(keep, model)
-    if not doomed:
+    doomed, left = unneeded(keep, model), [] if model else abandoned()
+    if not doomed and not left:
         click.echo("nothing to remove: every model and data set is needed by a kept version")
         return
-    click.echo(shown(doomed), nl=False)
+    click.echo(shown(doomed, left), nl=False)
     if yes or click.confirm("Remove them?"):
-        remove(doomed)
+        remove(doomed, left)
         click.echo("removed; what they were is still in the history: qlora runs")

@@ -2,13 +2,16 @@
 
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from zenml.artifact_stores import LocalArtifactStore
 from zenml.client import Client
 from zenml.enums import ExecutionStatus, ModelStages
 from zenml.models import ArtifactVersionResponse, ModelVersionResponse, StepRunResponse
@@ -19,6 +22,8 @@ from materializers.directory import DirectoryMaterializer
 from materializers.local import local_path
 from pipelines.console import plain_table, printed
 from pipelines.versions import model_names, require_model
+from steps.files import remove_unheld
+from steps.train.checkpoint import default_root
 
 LARGE = {kind.__name__ for kind in (DatasetMaterializer, DatasetDictMaterializer, DirectoryMaterializer)}
 """What is removed: models and data sets. Reports are small, and `qlora runs` and `qlora compare` read them."""
@@ -28,6 +33,9 @@ TAG = "pruned"
 
 LONG_AGO = datetime(2000, 1, 1)
 """When a removed artifact's cache entry expires: were it now, a clock that is set back would offer it again."""
+
+DAYS = 30
+"""Killed work that nothing was written to for so long is not gone on with: its inputs, code or libraries changed."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def unneeded(keep: int, model: str | None) -> list[Unneeded]:
     ]
 
 
-def remove(doomed: list[Unneeded]) -> None:
+def remove(doomed: list[Unneeded], left: Iterable[Path] = ()) -> None:
     """Remove them so that whatever is left after a kill is never used, and is found by the next prune.
 
     First no step that made one is offered by ZenML's cache any more, then no version links one, and only then files
@@ -97,15 +105,32 @@ def remove(doomed: list[Unneeded]) -> None:
             client.delete_model_version_artifact_link(version.id, one.artifact.id)
     for one in doomed:
         client.delete_artifact_version(one.artifact.id, delete_metadata=False, delete_from_artifact_store=True)
+    for folder in left:
+        remove_unheld(folder, folder.with_suffix(".lock"))
 
 
-def shown(doomed: list[Unneeded]) -> str:
+def abandoned() -> list[Path]:
+    """Folders of checkpoints and of merged shards that killed work left ``DAYS`` ago; each has its lock beside it.
+
+    They are looked for in the user's cache folder and in the active stack's store, where that is a local disk. Each
+    checkpoint or shard begins as a new entry in its folder, whose own time is thus that of the newest.
+    """
+    store = Client().active_stack.artifact_store
+    shards = Path(store.path).glob(".merge-*") if isinstance(store, LocalArtifactStore) else ()
+    found, before = (*default_root().glob("?" * 32), *shards), time.time() - DAYS * 86400
+    return [folder for folder in found if folder.is_dir() and folder.stat().st_mtime < before]
+
+
+def shown(doomed: list[Unneeded], left: list[Path]) -> str:
     """What goes and how much it is."""
     table = plain_table(("version", "what", "size"), right=("size",))
     for one in sorted(doomed, key=lambda one: one.artifact.created):
         names = ", ".join(f"{version.model.name}:{version.number}" for version in one.versions) or "half removed"
         table.add_row(names, one.artifact.artifact.name, size(one.bytes))
-    table.add_row("", "together, on the disk", size(freed_bytes(doomed)))
+    killed = sum(path.stat().st_size for folder in left for path in folder.rglob("*") if path.is_file())
+    if left:
+        table.add_row("killed work", f"{len(left)} folders, not touched for {DAYS} days", size(killed))
+    table.add_row("", "together, on the disk", size(freed_bytes(doomed) + killed))
     return printed(table, 100)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PROBE = "probe-of-the-template"
 """Stands for an instruction or an answer where a template is taken apart."""
 
+REMEDY = "name another in parameters.prompt.template"
+
 
 @dataclass(frozen=True)
 class Template:
@@ -100,18 +102,32 @@ def _bind_own(system: str | None, tokenizer: "PreTrainedTokenizerBase", folder: 
     if not isinstance(tokenizer.chat_template, str):
         raise ModelError(f"{folder}: the tokenizer has no chat template; name one in parameters.prompt.template")
     own = tokenizer.chat_template = _with_system(system) + tokenizer.chat_template
-    chat = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
-    (prompt,), (whole,) = _render(tokenizer, [chat[:1]], prompt=True), _render(tokenizer, [chat], prompt=False)
-    answer = whole.removeprefix(prompt)
-    end = re.search("|".join(map(re.escape, special_tokens(tokenizer))), answer.partition(PROBE)[2])
-    if answer == whole or not end:
-        problem = "no special token ends an answer" if answer != whole else "an answer changes the prompt before it"
-        raise ModelError(f"{folder}: {problem} in its chat template; name another in parameters.prompt.template")
+    prompt, before, rest = rendered_parts(tokenizer)
+    end = re.search("|".join(map(re.escape, special_tokens(tokenizer))), rest)
+    if not end:
+        raise ModelError(f"{folder}: no special token ends an answer in its chat template; {REMEDY}")
     tokenizer.eos_token = end[0]
-    before, _, rest = answer.partition(PROBE)
     closing = _closing(prompt.partition(PROBE)[2], tokenizer)
     tokenizer.chat_template = _guard(_refused(tokenizer, closing)) + own
     return Template(MODEL, tokenizer, None, before, rest[: end.start()], closing, (closing.strip(),) if closing else ())
+
+
+def rendered_parts(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str, str]:
+    """What the tokenizer's chat template makes of ``PROBE`` as instruction and answer.
+
+    Returns:
+        The prompt, the text between it and the answer, and all that comes after the answer, its end token too.
+
+    Raises:
+        ModelError: an answer changes the prompt before it.
+    """
+    chat = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
+    (prompt,), (whole,) = _render(tokenizer, [chat[:1]], prompt=True), _render(tokenizer, [chat], prompt=False)
+    if not whole.startswith(prompt):
+        where = tokenizer.name_or_path
+        raise ModelError(f"{where}: an answer changes the prompt before it in its chat template; {REMEDY}")
+    before, _, rest = whole.removeprefix(prompt).partition(PROBE)
+    return prompt, before, rest
 
 
 def _render(tokenizer: "PreTrainedTokenizerBase", chats: list[list[dict[str, str]]], *, prompt: bool) -> list[str]:

@@ -9,7 +9,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -66,6 +66,13 @@ def locked(path: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
             stream.flush()
             yield
             return
+
+
+def remove_unheld(folder: Path, lock: Path) -> None:
+    """Remove a folder and its lock's file, unless another process holds that."""
+    with suppress(BlockingIOError), locked(lock, BlockingIOError):
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink()
 
 
 def _is_at(path: Path, stream: IO[str]) -> bool:

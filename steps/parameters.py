@@ -1,5 +1,6 @@
 """The base of every room's parameter model."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -21,3 +22,12 @@ class Parameters(BaseModel):
         if isinstance(value, bool) and wanted & {int, float}:
             raise ValueError(f"needs a number, not {str(value).lower()}")
         return value
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested parameters by their dotted names, such as ``lora.r``; a list is one value."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

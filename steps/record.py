@@ -6,6 +6,7 @@ leaves it out, so that equal work of another day or machine is equal. The hashes
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,30 @@ def sealed(text: str) -> bool:
         return text == text_of(values) and values[SEAL] == _seal(values)
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def without_folders(text: str) -> str:
+    """The text of a ``provenance.json`` to give away: of absolute paths no folder is left, and the seal is made anew.
+
+    A path's last part stays; of files that lie together, what tells them from each other.
+    """
+    values = _without_folders(json.loads(text))
+    return text_of({**values, SEAL: _seal(values)} if SEAL in values else values)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        folders = [os.path.dirname(name) for name in value if _in_folder(name)]
+        start = len(os.path.join(os.path.commonpath(folders), "")) if folders else 0
+        return {name[start if _in_folder(name) else 0 :]: _without_folders(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    return os.path.basename(value.rstrip("/")) if isinstance(value, str) and _in_folder(value) else value
+
+
+def _in_folder(text: str) -> bool:
+    """Whether a text is an absolute path that names a folder; ``/no_think``, as prompts have it, is none."""
+    return text.startswith("/") and text.count("/") > 1 and "\n" not in text
 
 
 def _seal(values: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from steps.resolve.base_model import local_tokenizer, lock_model
 from steps.resolve.params import BaseModelParameters
-from tests.tiny import row
+from tests.tiny import byte_level_bpe, row
 
 TEXTS = [text for number in range(60) for text in row(number).values()]
 
@@ -74,21 +74,10 @@ def _without_byte_tokens(tokenizer: Tokenizer) -> Tokenizer:
 
 def gpt2_style(folder: Path) -> Path:
     """Byte-level BPE with one control token, ``<|endoftext|>``: begin, end and unknown in one, nothing to pad with."""
-    from tokenizers import decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
     end = "<|endoftext|>"
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers has no types there
-        tokenizer_object=tokenizer, bos_token=end, eos_token=end, unk_token=end
+        tokenizer_object=byte_level_bpe(TEXTS, 600, [end]), bos_token=end, eos_token=end, unk_token=end
     ).save_pretrained(folder)
     return folder

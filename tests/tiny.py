@@ -1,7 +1,12 @@
 """A tiny random Llama with tokenizers of its own, and rows that it can learn: real parts, but small."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 VOCABULARY = 400
 VERBS = ("add", "subtract", "multiply", "shift", "scale", "raise", "lower", "move")
@@ -22,19 +27,28 @@ def write_rows(path: Path, count: int = 80) -> Path:
     return path
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end; ``<pad>`` pads."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
+def byte_level_bpe(texts: Iterable[str], size: int, specials: list[str], unknown: str | None = None) -> "Tokenizer":
+    """Trained on the texts; its first tokens are the special ones."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    specials = ["<unk>", "<s>", "</s>", "<pad>"]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE(unk_token=unknown))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator((text for number in range(80) for text in row(number).values()), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level BPE trained on the rows; Llama-2 style: ``<s>`` in front, ``</s>`` at the end; ``<pad>`` pads."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    texts = (text for number in range(80) for text in row(number).values())
+    tokenizer = byte_level_bpe(texts, VOCABULARY, ["<unk>", "<s>", "</s>", "<pad>"], unknown="<unk>")
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers has no types there
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"

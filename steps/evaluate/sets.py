@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset, Features, Value
 
+from steps.chat_template import rendered_parts
 from steps.errors import DataError
 from steps.evaluate.params import EvaluationParameters, EvaluationSet
 from steps.ingest.evaluation_sets import set_records
@@ -26,8 +27,6 @@ SET_FEATURES = Features(
         "entry_point": Value("string"),  # the function that the tests call, "" where the tests say it
     }
 )
-
-PROBE = "probe-of-the-template"
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,8 @@ def renderer(tokenizer: "PreTrainedTokenizerBase") -> Callable[[Problem], dict[s
     It raises :class:`DataError` where the template refuses the problem.
     """
     starts, continues = encoder(tokenizer), continuation_encoder(tokenizer)
-    before, after = _around_answer(tokenizer)
+    _, before, rest_of_turn = rendered_parts(tokenizer)
+    after = rest_of_turn.partition(str(tokenizer.eos_token))[0]
 
     def ids(text: str) -> list[int]:
         found: list[int] = continues.encode(text, add_special_tokens=False).ids if text else []
@@ -168,12 +168,3 @@ def _prompt(tokenizer: "PreTrainedTokenizerBase", one: Problem) -> str:
         return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
         raise DataError(f"{one.task_id}: the prompt template refuses it: {error}; remove the problem") from error
-
-
-def _around_answer(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
-    """What the template puts between prompt and answer, and between answer and end token."""
-    chat = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
-    prompt = str(tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True))
-    whole = str(tokenizer.apply_chat_template(chat, tokenize=False))
-    before, _, behind = whole.removeprefix(prompt).partition(PROBE)
-    return before, behind.partition(str(tokenizer.eos_token))[0]

@@ -7,13 +7,20 @@ from pathlib import Path
 from steps.errors import ModelError
 from steps.export.params import HubParameters
 from steps.export.report import Push
+from steps.provenance import PROVENANCE
+from steps.record import without_folders
 from steps.token import without_token
 
 CREDENTIALS = "check the repository's name, the network, and that HF_TOKEN (or hf auth login) may write there"
 
+MESSAGE = "Upload the tuned model"
+"""Of every commit; what the model was made from is in its card and its ``provenance.json``."""
+
 
 def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
     """Push every file of ``folder`` in one commit, if the model was promoted and it is no dry run.
+
+    Each is pushed as it is, but for ``provenance.json``, which names no folder of this machine there.
 
     Raises:
         ModelError: the hub refuses, or the repository is there and public where it is to be private, or the reverse.
@@ -22,8 +29,10 @@ def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
         repository=hub.repository,
         what=hub.what,
         private=hub.private,
-        message=hub.message,
-        files={path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)},
+        files={
+            name: len(content) if isinstance(content, bytes) else content.stat().st_size
+            for name, content in _files(folder).items()
+        },
         pushed=False,
         reason="",
     )
@@ -34,8 +43,13 @@ def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
     return plan.model_copy(update={"pushed": True, "reason": _commit(folder, hub)})
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path) -> dict[str, Path | bytes]:
+    """What is pushed, by its path in the repository; ``provenance.json`` without the folders of this machine."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    files: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in found}
+    if PROVENANCE in files:
+        files[PROVENANCE] = without_folders((folder / PROVENANCE).read_text(encoding="utf-8")).encode()
+    return files
 
 
 def _commit(folder: Path, hub: HubParameters) -> str:
@@ -43,7 +57,7 @@ def _commit(folder: Path, hub: HubParameters) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
-    files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in _files(folder)]
+    files = [CommitOperationAdd(name, content) for name, content in _files(folder).items()]
     with _write_errors(hub.repository):
         api.create_repo(hub.repository, private=hub.private, exist_ok=True)
         found = api.model_info(hub.repository).private
@@ -53,7 +67,7 @@ def _commit(folder: Path, hub: HubParameters) -> str:
                 f"{_visibility(hub.private)}; nothing was pushed: change its visibility on the hub, or the parameter"
             )
         # not upload_folder, which leaves out what .gitignore files and its own patterns name
-        commit = api.create_commit(hub.repository, files, commit_message=hub.message)
+        commit = api.create_commit(hub.repository, files, commit_message=MESSAGE)
     return f"commit {commit.commit_url}"
 
 

@@ -60,7 +60,6 @@ def _push(push: Push) -> list[Section]:
         ["repository", push.repository],
         ["visibility", "private" if push.private else "public"],
         ["what", {"merged": "the merged model", "adapter": "the adapter"}[push.what]],
-        ["commit message", push.message],
         ["result", push.reason],
         ["bytes", f"{sum(push.files.values()):,}"],
     ]

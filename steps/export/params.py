@@ -16,14 +16,14 @@ class HubParameters(Parameters):
     repository: str = Field(
         pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name; made where it is not there, as a model repository"
     )
-    what: Literal["merged", "adapter"] = Field(default="merged", description="which directory is pushed, whole")
+    what: Literal["merged", "adapter"] = Field(
+        default="merged",
+        description="which directory is pushed, whole; its provenance.json without folders of this machine",
+    )
     private: bool = Field(
         default=True, description="visibility of the repository; one that is there must have it already"
     )
-    dry_run: bool = Field(
-        default=True, description="only report what would be pushed: files, sizes, repository, commit message"
-    )
-    message: str = Field(default="Upload the tuned model", min_length=1, description="first line of the commit")
+    dry_run: bool = Field(default=True, description="only report what would be pushed: files, sizes and repository")
 
 
 class ExportParameters(Parameters):

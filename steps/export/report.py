@@ -30,7 +30,6 @@ class Push(BaseModel):
     repository: str
     what: str
     private: bool
-    message: str
     files: dict[str, int]  # path in the repository -> bytes
     pushed: bool
     reason: str  # why not, or the commit that was made

@@ -142,7 +142,6 @@ def _report(
         too_long=prompt.too_long,
         packing=prompt.packing,
         loss_on=prompt.loss_on,
-        bos=str(tokenizer.bos_token or ""),
         eos=str(tokenizer.eos_token),
         eos_id=tokenizer.eos_token_id,
         pad=str(tokenizer.pad_token),

@@ -49,7 +49,6 @@ class FormatReport(Report):
     too_long: str
     packing: str
     loss_on: str
-    bos: str
     eos: str
     eos_id: int
     pad: str

@@ -1,8 +1,8 @@
 """Draws the ingest report."""
 
 from steps.ingest.report import IngestReport
-from steps.lengths import EDGES
-from steps.page import Page, Section, Table, Tile, bars
+from steps.lengths import lengths_section
+from steps.page import Page, Section, Table, Tile
 
 
 def draw(report: IngestReport) -> Page:
@@ -77,20 +77,8 @@ def _sources(report: IngestReport) -> Section:
 
 
 def _lengths(report: IngestReport) -> Section:
-    instruction, completion = report.instruction_chars, report.completion_chars
-    table = Table(
-        ["text", "median", "95 % are at most", "longest"],
-        [
-            [name, f"{lengths.median:,.0f}", f"{lengths.p95:,.0f}", f"{lengths.longest:,}"]
-            for name, lengths in (("instruction", instruction), ("completion", completion))
-        ],
-    )
-    drawing = bars(
-        [str(edge) for edge in EDGES],
-        {"instruction": instruction.counts, "completion": completion.counts},
-        "characters, from this number to the next",
-    )
-    return Section("Lengths in characters", table=table, figures=[drawing])
+    lengths = {"instruction": report.instruction_chars, "completion": report.completion_chars}
+    return lengths_section("Lengths in characters", "text", lengths)
 
 
 def _unreadable(report: IngestReport) -> list[Section]:

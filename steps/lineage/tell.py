@@ -5,6 +5,7 @@ from typing import Any
 
 from steps.errors import ModelError
 from steps.lineage.report import DIRECTORY, Branch, Entry, Lineage
+from steps.parameters import flat
 from steps.provenance import PROVENANCE, decisive_part
 from steps.record import ArtifactRecord, Record, read_record
 from steps.resolve.locks import Environment, ModelLock
@@ -84,15 +85,6 @@ def records_of(record: Record) -> dict[str, Record]:
     return found
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values under dotted names, without those that are not set."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        elif value is not None and value != []:
-            yield f"{prefix}{name}", value
-
-
 def _data(record: Record) -> Iterator[Entry]:
     for source in record.sources:
         count = len(source.files)
@@ -119,9 +111,9 @@ def _recipe(origins: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[E
     made = {"prompt": config.get("format", {}).get("prompt", {}), **merged.get("adapter", merged)}
     for room in ("prompt", "quantization", "training"):
         for name, value in flat(made.get(room, {})):
-            yield Entry(
-                name=f"{room}.{name}", value=", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            )
+            if value is not None and value != []:
+                said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                yield Entry(name=f"{room}.{name}", value=said)
 
 
 def _measured(figures: Figures) -> Iterator[Branch]:

@@ -1,14 +1,13 @@
 """Shards of a merge that was killed wait in a folder of their own, so that the next one makes only what is missing."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from steps.device import describe_device
 from steps.errors import ModelError
-from steps.files import digest_of, locked, sha256_of
+from steps.files import digest_of, locked, remove_unheld, sha256_of
 from steps.fingerprint import fingerprint
 from steps.merge.params import Target
 from steps.provenance import decisive_hashes
@@ -67,12 +66,7 @@ class FinishedShards:
 
     def remove(self) -> None:
         """Remove them, unless another process does the same work right now."""
-        try:
-            with locked(self.lock, _busy):
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.lock.unlink()
-        except ModelError:
-            return
+        remove_unheld(self.folder, self.lock)
 
     @contextmanager
     def removed_on_failure(self) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from steps.lengths import EDGES
-from steps.page import Page, Section, Table, Tile, bars
+from steps.lengths import lengths_section
+from steps.page import Page, Section, Table, Tile
 from steps.split.report import SplitReport, SplitSide
 
 
@@ -87,20 +87,8 @@ def _by(what: str, counts: Mapping[str, Mapping[str, int]]) -> Section:
 
 
 def _lengths(report: SplitReport) -> Section:
-    table = Table(
-        ["side", "median", "95 % are at most", "longest"],
-        [
-            [side.name, f"{chars.median:,.0f}", f"{chars.p95:,.0f}", f"{chars.longest:,}"]
-            for side in report.sides
-            for chars in (side.completion_chars,)
-        ],
-    )
-    drawing = bars(
-        [str(edge) for edge in EDGES],
-        {side.name: side.completion_chars.counts for side in report.sides},
-        "characters of the completion, from this number to the next",
-    )
-    return Section("Length of the completions in characters", table=table, figures=[drawing])
+    lengths = {side.name: side.completion_chars for side in report.sides}
+    return lengths_section("Length of the completions in characters", "side", lengths)
 
 
 def _duplicates(report: SplitReport) -> list[Section]:

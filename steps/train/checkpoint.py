@@ -14,7 +14,7 @@ from datasets import DatasetDict
 
 from steps.device import describe_device
 from steps.errors import DeviceError, TrainingError
-from steps.files import FULL_BYTES, hashes, locked, require_space
+from steps.files import FULL_BYTES, hashes, locked, remove_unheld, require_space
 from steps.fingerprint import fingerprint
 from steps.provenance import decisive_hashes
 from steps.rows import batches_of
@@ -104,12 +104,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove the checkpoints, unless another process does the same work right now."""
-        try:
-            with locked(self.lock, _busy):
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.lock.unlink()
-        except TrainingError:
-            return
+        remove_unheld(self.folder, self.lock)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
@@ -128,10 +123,15 @@ def checkpoints_of(
     checkpoints: CheckpointParameters,
 ) -> Checkpoints:
     """The checkpoints of exactly this work: other inputs, parameters, code or libraries have a folder of their own."""
+    root = Path(checkpoints.folder) if checkpoints.folder else default_root()
+    return Checkpoints(root, work_of(blocks, model_folder, tokenizer_folder, training), checkpoints)
+
+
+def default_root() -> Path:
+    """Where checkpoints lie unless ``parameters.checkpoints.folder`` says otherwise."""
     from platformdirs import user_cache_path
 
-    root = Path(checkpoints.folder) if checkpoints.folder else user_cache_path("qlora-pipeline") / "checkpoints"
-    return Checkpoints(root, work_of(blocks, model_folder, tokenizer_folder, training), checkpoints)
+    return user_cache_path("qlora-pipeline") / "checkpoints"
 
 
 def work_of(blocks: DatasetDict, model_folder: Path, tokenizer_folder: Path, training: TrainingParameters) -> str:

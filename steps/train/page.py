@@ -1,9 +1,9 @@
 """The page of the training."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from steps.page import COLOURS, Page, Section, Table, Tile, panels, svg
+from steps.parameters import flat
 from steps.progress import clock
 from steps.train.report import Cost, TrainingReport
 
@@ -45,7 +45,7 @@ def draw(report: TrainingReport) -> Page:
     lead = f"{report.blocks:,} blocks, {report.tokens_per_step:,} tokens an optimiser step, {report.device}."
     lead += "".join(f" Resumed from step {step}." for step in report.resumed_from)
     choices = [[one.name, one.value, one.reason] for one in report.choices]
-    parameters = [[name, str(value)] for name, value in _flat(report.parameters)]
+    parameters = [[name, str(value)] for name, value in flat(report.parameters)]
     return Page(
         title="Training",
         lead=lead,
@@ -59,15 +59,6 @@ def draw(report: TrainingReport) -> Page:
             Section("Parameters in force", table=Table(["parameter", "value"], parameters, code=["parameter"])),
         ],
     )
-
-
-def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Nested parameters by their dotted names."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _times(cost: Cost, preflight: float) -> Section:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from steps.errors import ModelError
-from steps.export.hub import push
+from steps.export.hub import MESSAGE, push
 from steps.export.params import HubParameters
+from steps.record import without_folders
 from tests.export.conftest import Export
 from tests.serving import Handler, serving
 from tests.tiny_run import TinyRun
@@ -121,15 +122,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def shared(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder as it is pushed."""
+    name = "provenance.json"
+    return {**contents(folder), name: without_folders((folder / name).read_text(encoding="utf-8")).encode()}
+
+
 @pytest.mark.parametrize("what", ["merged", "adapter"])
-def test_what_arrives_is_the_directory_byte_by_byte(
+def test_what_arrives_is_the_directory_without_folders_of_this_machine(
     hub: Hub, export: Export, merged: Path, tiny_run: TinyRun, what: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {"repository": REPOSITORY, "dry_run": False, "what": what, "message": "The first one"}
+    asked = {"repository": REPOSITORY, "dry_run": False, "what": what}
     output, report = export(hub=asked)
-    assert hub.files == contents(merged if what == "merged" else tiny_run.adapter)
+    assert hub.files == shared(merged if what == "merged" else tiny_run.adapter)
+    base = Path(tiny_run.lock.folder)
+    assert base.is_absolute()
+    assert not [name for name, body in hub.files.items() if str(base.parent).encode() in body]
+    assert json.loads(hub.files["provenance.json"])["base_model"]["folder"] == base.name
     assert hub.private
-    assert hub.message == "The first one"
+    assert hub.message == MESSAGE
     assert set(hub.large) == {hashlib.sha256(body).hexdigest() for body in hub.large.values()} != set()
     push = report.push
     assert push is not None
@@ -148,7 +159,7 @@ def test_a_dry_run_asks_nothing_and_shows_everything(hub: Hub, export: Export, m
     push = report.push
     assert push is not None
     assert (push.pushed, push.private, hub.asked) == (False, True, [])
-    assert push.files == {name: len(body) for name, body in contents(merged).items()}
+    assert push.files == {name: len(body) for name, body in shared(merged).items()}
     assert "dry_run: false" in push.reason
     assert [path.name for path in output.iterdir()] == ["provenance.json"]
 
@@ -173,7 +184,7 @@ def test_nothing_private_goes_to_a_public_repository(hub: Hub, merged: Path) -> 
         push(merged, HubParameters(repository=REPOSITORY, dry_run=False), promoted=True)
     assert hub.files == {}
     push(merged, HubParameters(repository=REPOSITORY, dry_run=False, private=False), promoted=True)
-    assert hub.files == contents(merged)
+    assert hub.files == shared(merged)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -21,6 +21,7 @@ from steps.record import (
     check_folder,
     files_of,
     read_record,
+    without_folders,
     write_record,
 )
 from steps.resolve.locks import Environment, LockedSource
@@ -123,6 +124,22 @@ def test_a_record_decides_nothing(merged: Path) -> None:
     assert set(read_provenance(merged)) == {"base_model", "adapter", "merging"}
     write_provenance(merged, base_model={**LOCK, "commit": "other"}, adapter={}, merging={})
     assert decisive_hashes(merged) != before
+
+
+def test_what_is_given_away_names_no_folder_and_is_verified(tmp_path: Path) -> None:
+    """Of files that lie together what tells them apart stays, as does a prompt that begins like a path."""
+    files = {"/home/someone/rows/a/train.jsonl": "1", "/home/someone/rows/b/train.jsonl": "2"}
+    source = SourceRecord(name="/home/someone/rows/*/train.jsonl", revision="sha256:12", files=files)
+    write_provenance(tmp_path, base_model={**LOCK, "hub": "", "folder": "/home/someone/base", "url": "https://a/b"})
+    config = {"format": {"system": "/no_think", "paths": ["/home/someone/x/", "owner/base"]}}
+    write_record(tmp_path, record("merge").model_copy(update={"sources": [source], "config": config}))
+    (tmp_path / PROVENANCE).write_text(without_folders(provenance(tmp_path)))
+    assert "someone" not in provenance(tmp_path)
+    assert read_provenance(tmp_path)["base_model"] == {**LOCK, "hub": "", "folder": "base", "url": "https://a/b"}
+    given = recorded(tmp_path)
+    assert given.sources[0].files == {"a/train.jsonl": "1", "b/train.jsonl": "2"}
+    assert given.config == {"format": {"system": "/no_think", "paths": ["x", "owner/base"]}}
+    assert check_folder(tmp_path, given) == []
 
 
 def test_an_untouched_folder_is_verified(merged: Path) -> None:

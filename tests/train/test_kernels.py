@@ -78,7 +78,8 @@ def test_rank_and_scale_of_each_layer_count(tmp_path: Path) -> None:
     model = tiny_peft(
         tmp_path, use_rslora=True, rank_pattern={"k_proj": 4, "up_proj": 2}, alpha_pattern={"q_proj": 3, "down_proj": 5}
     )
-    compare(model, "float32")
+    fusion = compare(model, "float32")
+    assert (fusion.projections, fusion.mlps, fusion.left) == (14, 2, {})
 
 
 def test_some_targets_only(tmp_path: Path) -> None:
