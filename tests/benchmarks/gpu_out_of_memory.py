@@ -60,19 +60,23 @@ class Rival:
         self.taken = f"{float(process.stdout.readline()):.1f} GiB after step {step}"
 
 
-def train(folder: Path, name: str) -> dict[str, Any]:
-    """Steps, losses and plans of one training."""
+def splits() -> Any:
+    """Blocks for the training, and twenty to validate with."""
     from datasets import Dataset, DatasetDict
 
+    count = BLOCKS * STEPS
+    rows = Dataset.from_list([with_ends(block) for block in blocks(count + 2 * BLOCKS)])
+    return DatasetDict(train=rows.select(range(count)), validation=rows.select(range(count, len(rows))))
+
+
+def train(folder: Path, name: str) -> dict[str, Any]:
+    """Steps, losses and plans of one training."""
     from steps.train.checkpoint import Checkpoints
     from steps.train.params import CheckpointParameters, LoraParameters, TrainingParameters
     from steps.train.plan.params import PlanParameters
     from steps.train.tracking import nowhere
     from steps.train.train import train_adapter
 
-    count = BLOCKS * STEPS
-    rows = Dataset.from_list([with_ends(block) for block in blocks(count + 2 * BLOCKS)])
-    data = DatasetDict(train=rows.select(range(count)), validation=rows.select(range(count, len(rows))))
     training = TrainingParameters(
         lora=LoraParameters(dropout=0.0),  # a smaller micro-batch draws other masks
         max_steps=STEPS,
@@ -85,16 +89,9 @@ def train(folder: Path, name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as output, ExitStack() as processes:
         rival = Rival(processes)
         checkpoints = Checkpoints(Path(output), "checkpoints", CheckpointParameters(every_steps=EVERY))
-        report = train_adapter(
-            data,
-            folder / "quantized",
-            folder / "base",
-            training,
-            Path(output),
-            checkpoints,
-            nowhere if name.endswith("alone") else rival,
-            plan,
-        )
+        told = nowhere if name.endswith("alone") else rival
+        model, tokenizer = folder / "quantized", folder / "base"
+        report = train_adapter(splits(), model, tokenizer, training, Path(output), checkpoints, told, plan)
     decided = {choice.name: choice.value for choice in report.choices}
     return {
         "taken": rival.taken,

@@ -1,6 +1,5 @@
 """Answers on disk: what a killed evaluation leaves is taken up, what decides an answer is in the file's name."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from steps.evaluate.kept import KeptAnswers, kept_answers
 from steps.evaluate.params import EvaluationParameters
 from steps.evaluate.report import EvaluationReport
 from steps.evaluate.sampling import Draw
+from tests.children import exit_code_of
 from tests.tiny_run import TinyRun
 from tests.train.killed import KillPoint, arm
 
@@ -59,12 +59,7 @@ def test_a_killed_evaluation_goes_on(tiny_run: TinyRun, tmp_path: Path, capsys: 
     kept = files_of(tiny_run, tmp_path)
     folders = (tiny_run.model, tiny_run.adapter, tiny_run.tokenizer)
     point = KillPoint("forward", int(0.98 * calls))
-    child = multiprocessing.get_context("forkserver").Process(
-        target=evaluate_until, args=(point, tmp_path / "rows", folders, kept)
-    )
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    assert exit_code_of(evaluate_until, point, tmp_path / "rows", folders, kept) == -signal.SIGKILL
     assert (count(kept.base), count(kept.tuned)) == (6, 4)
     kept.tuned.write_bytes(kept.tuned.read_bytes()[:-5])
     capsys.readouterr()

@@ -1,6 +1,5 @@
 """Killed at any moment a merge leaves no half shard, and the next one makes only what is missing."""
 
-import multiprocessing
 import shutil
 import signal
 import threading
@@ -17,6 +16,7 @@ from steps.merge.params import MergeParameters
 from steps.merge.report import MergeReport
 from steps.merge.shards import FinishedShards, waiting_shards
 from steps.merge.stream import merge_shards, plan_merge
+from tests.children import exit_code_of
 from tests.merge.bases import write_adapter, write_base
 from tests.tiny_run import TinyRun
 from tests.train.killed import KillPoint, arm
@@ -75,12 +75,7 @@ POINTS = {
 def test_killed_and_run_again(work: Work, expected: dict[str, str], tmp_path: Path, name: str) -> None:
     point, kept = POINTS[name]
     assert len(expected) == 4
-    context = multiprocessing.get_context("forkserver")  # it has imported torch once
-    context.set_forkserver_preload(["tests.merge.test_resumed_merge", "peft"])
-    child = context.Process(target=_in_child, args=(work, point, tmp_path / "killed"))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    assert exit_code_of(_in_child, work, point, tmp_path / "killed") == -signal.SIGKILL
     for path in work.finished.folder.glob("model-*.safetensors"):
         assert sha256_of(path) == expected[path.name]
     assert work.merge(tmp_path / "again") == kept

@@ -1,6 +1,5 @@
 """Stages are given and taken back; of two that are promoted at once one has it."""
 
-import multiprocessing
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -11,6 +10,7 @@ from zenml.models import ModelVersionResponse
 from materializers.registry import PRODUCTION, holder, promote
 from pipelines.promotion import promote_by_hand, roll_back
 from steps.errors import ModelError
+from tests.children import children
 
 PAIRS = 3
 
@@ -60,30 +60,35 @@ def test_what_cannot_be_promoted_is_one_line() -> None:
         roll_back("bare")
 
 
-def promote_when_all_are_ready(model: str, number: int, ready: Barrier) -> None:
-    version = Client().get_model_version(model, number)
-    ready.wait(timeout=60)
-    promote(version, PRODUCTION, f"process {number}")
+def promote_in_turn(numbers: range, together: Barrier) -> None:
+    """One after the other, each when all are ready; all wait until all have done so."""
+    for number in numbers:
+        version = Client().get_model_version("raced", number)
+        together.wait(timeout=60)
+        promote(version, PRODUCTION, f"version {number}")
+        together.wait(timeout=60)
 
 
 def test_two_processes_at_once_leave_one_in_production() -> None:
     """Real processes on one store, again and again, since each meeting is a matter of luck."""
     versions("raced", 2 * PAIRS)
-    context = multiprocessing.get_context("forkserver")
+    context = children()
+    together = context.Barrier(3)
+    rivals = [
+        context.Process(target=promote_in_turn, args=(range(first, 2 * PAIRS + 1, 2), together)) for first in (1, 2)
+    ]
+    for rival in rivals:
+        rival.start()
     for pair in range(PAIRS):
-        ready = context.Barrier(2)
+        together.wait(timeout=60)
+        together.wait(timeout=60)
         numbers = (2 * pair + 1, 2 * pair + 2)
-        children = [
-            context.Process(target=promote_when_all_are_ready, args=("raced", number, ready)) for number in numbers
-        ]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        assert [child.exitcode for child in children] == [0, 0]
         held = [number for number, stage in stages("raced").items() if stage == PRODUCTION]
         assert len(held) == 1
         assert held[0] in numbers
         present = holder("raced", PRODUCTION)
         assert present is not None
         assert present.number == held[0]
+    for rival in rivals:
+        rival.join()
+    assert [rival.exitcode for rival in rivals] == [0, 0]

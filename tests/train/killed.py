@@ -1,6 +1,5 @@
 """Trainings in child processes that kill themselves at a chosen point, as SIGKILL from outside would."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from steps.train.params import CheckpointParameters, TrainingParameters
 from steps.train.plan.params import PlanParameters
 from steps.train.report import TrainingReport
 from steps.train.train import train_adapter
+from tests.children import exit_code_of
 
 if TYPE_CHECKING:
     from tests.tiny_run import TinyRun
@@ -65,13 +65,7 @@ class KillPoint:
 
 def train_until(work: Work, point: KillPoint, output: Path) -> int:
     """Train in a child that kills itself at the point; gives the exit code, ``-SIGKILL`` if it got there."""
-    context = multiprocessing.get_context("forkserver")  # it has imported torch once and computed nothing
-    context.set_forkserver_preload(["tests.train.killed", "steps.train.trainer", "bitsandbytes"])
-    child = context.Process(target=_train_in_child, args=(work, point, output))
-    child.start()
-    child.join()
-    assert child.exitcode is not None
-    return child.exitcode
+    return exit_code_of(_train_in_child, work, point, output)
 
 
 def _train_in_child(work: Work, point: KillPoint, output: Path) -> None:

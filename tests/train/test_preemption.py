@@ -1,13 +1,13 @@
 """What SIGTERM and Ctrl-C do while a training notes them, whatever they did before."""
 
 import signal
-import subprocess
-import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from steps.train.preemption import signals_noted
+from tests.children import exit_code_of
 from tests.train.signalled import handled_by
 
 
@@ -68,16 +68,15 @@ def test_an_ignored_ctrl_c_stays_ignored_and_sigterm_counts() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
-def test_a_second_ctrl_c_ends_a_process_without_pythons_handler() -> None:
-    code = """
-import signal
-from steps.train.preemption import signals_noted
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-with signals_noted() as asked:
-    signal.raise_signal(signal.SIGINT)
-    print("noted", asked.is_set(), flush=True)
-    signal.raise_signal(signal.SIGINT)
-    print("still there")
-"""
-    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "noted True\n")
+def interrupted_twice(noted: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with signals_noted() as asked:
+        signal.raise_signal(signal.SIGINT)
+        noted.write_text(str(asked.is_set()))
+        signal.raise_signal(signal.SIGINT)
+        noted.write_text("still there")
+
+
+def test_a_second_ctrl_c_ends_a_process_without_pythons_handler(tmp_path: Path) -> None:
+    assert exit_code_of(interrupted_twice, tmp_path / "noted") == -signal.SIGINT
+    assert (tmp_path / "noted").read_text() == "True"
