@@ -63,6 +63,7 @@ NOT_RUN = {
     "python -m tests.benchmarks.generation": "takes minutes",
     "python -m tests.benchmarks.gpu_invariance": "needs a GPU",
     "python -m tests.benchmarks.gpu_out_of_memory": "needs a GPU",
+    "python -m tests.benchmarks.gpu_training": "needs a GPU",
     "python -m tests.benchmarks.merge_room": "takes minutes",
     "python -m tests.benchmarks.sandbox": "takes minutes",
     "python -m tests.benchmarks.several_gpus": "needs several GPUs",

@@ -1,7 +1,5 @@
 """One finished run of the real pipeline on a tiny model, shared by all end-to-end tests."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +18,11 @@ from pipelines.cli import main
 from pipelines.finetune import finetune
 from pipelines.strict import StrictPipeline
 from pipelines.versions import outputs_of
+from tests.children import exit_code_of
+from tests.end_to_end.killed_run import run_until
 from tests.planted import TOKEN
 from tests.tiny import write_model, write_rows
+from tests.train.killed import KillPoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,9 +77,8 @@ class Workplace:
         return Client().get_pipeline_run(run.id)
 
     def killed(self, event: str, path: str, **changes: dict[str, Any]) -> int:
-        """Run the pipeline in a session of its own that kills itself at the event; the exit code."""
-        command = [sys.executable, "-m", "tests.end_to_end.killed_run", str(self.config(**changes)), event, path]
-        return subprocess.run(command, cwd=ROOT, check=False, start_new_session=True).returncode
+        """Run the pipeline in a child that kills itself at the event; the exit code."""
+        return exit_code_of(run_until, KillPoint(event, 1, path), self.config(**changes))
 
     def retire(self) -> None:
         """Leave nothing in production, as other tests expect."""
