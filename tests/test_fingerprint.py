@@ -127,3 +127,12 @@ def test_every_step_but_resolve_states_what_decides_it() -> None:
     assert len(rooms) == 11
     without = [path.parent.name for path in rooms if "cache_func=decided_by" not in path.read_text()]
     assert without == ["resolve"]
+
+
+def test_nothing_that_draws_decides_a_step() -> None:
+    """A page's layout may hold what a report is; how a figure looks belongs to modules that do not count."""
+    drawing = {f"steps.page.{name}" for name in ("bars", "figure", "panels", "svg")}
+    counted = {path for step in module.ROOT.glob("steps/*/step.py") for path in module._imported_files(step)}
+    assert len(counted) > 100
+    found = {path.name for path in counted if module._parsed(path.read_text(encoding="utf-8"))[0] & drawing}
+    assert found == set()

@@ -1,7 +1,7 @@
 """Draws the ingest report."""
 
 from steps.ingest.report import IngestReport
-from steps.lengths import lengths_section
+from steps.lengths.page import lengths_section
 from steps.page import Page, Section, Table, Tile
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from steps.lengths import lengths_section
+from steps.lengths.page import lengths_section
 from steps.page import Page, Section, Table, Tile
 from steps.split.report import SplitReport, SplitSide
 

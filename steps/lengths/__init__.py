@@ -1,11 +1,9 @@
 """How long texts are, as a report keeps it: a few quantiles and a histogram."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from steps.page import Section, Table, bars
 from steps.rows import batches_of
 
 if TYPE_CHECKING:
@@ -43,12 +41,3 @@ def lengths_of_column(rows: "Dataset", column: str) -> Lengths:
     batches = batches_of(rows.select_columns([column]))
     sizes = [pc.utf8_length(table[column]).to_numpy() for table in batches]
     return lengths_of(np.concatenate([np.zeros(0, np.int32), *sizes]), [*EDGES, np.inf])
-
-
-def lengths_section(title: str, of: str, lengths: Mapping[str, Lengths]) -> Section:
-    """A table and a histogram of lengths in characters by their names; ``of`` says what the names name."""
-    rows = [[name, f"{one.median:,.0f}", f"{one.p95:,.0f}", f"{one.longest:,}"] for name, one in lengths.items()]
-    table = Table([of, "median", "95 % are at most", "longest"], rows)
-    counts = {name: one.counts for name, one in lengths.items()}
-    drawing = bars([str(edge) for edge in EDGES], counts, "characters, from this number to the next")
-    return Section(title, table=table, figures=[drawing])
