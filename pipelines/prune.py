@@ -106,7 +106,7 @@ def remove(doomed: list[Unneeded], left: Iterable[Path] = ()) -> None:
     for one in doomed:
         client.delete_artifact_version(one.artifact.id, delete_metadata=False, delete_from_artifact_store=True)
     for folder in left:
-        remove_unheld(folder, folder.with_suffix(".lock"))
+        remove_unheld(folder)
 
 
 def abandoned() -> list[Path]:

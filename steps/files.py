@@ -68,11 +68,16 @@ def locked(path: Path, busy: Callable[[str], Exception]) -> Iterator[None]:
             return
 
 
-def remove_unheld(folder: Path, lock: Path) -> None:
-    """Remove a folder and its lock's file, unless another process holds that."""
-    with suppress(BlockingIOError), locked(lock, BlockingIOError):
+def lock_of(folder: Path) -> Path:
+    """The file beside a folder of unfinished work that who works on it holds."""
+    return folder.with_suffix(".lock")
+
+
+def remove_unheld(folder: Path) -> None:
+    """Remove a folder of unfinished work and its lock, unless another process holds that."""
+    with suppress(BlockingIOError), locked(lock_of(folder), BlockingIOError):
         shutil.rmtree(folder, ignore_errors=True)
-        lock.unlink()
+        lock_of(folder).unlink()
 
 
 def _is_at(path: Path, stream: IO[str]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from steps.device import describe_device
 from steps.errors import ModelError
-from steps.files import digest_of, locked, remove_unheld, sha256_of
+from steps.files import digest_of, lock_of, locked, remove_unheld, sha256_of
 from steps.fingerprint import fingerprint
 from steps.merge.params import Target
 from steps.provenance import decisive_hashes
@@ -21,7 +21,7 @@ class FinishedShards:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lock = folder.with_suffix(".lock")
+        self.lock = lock_of(folder)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -66,7 +66,7 @@ class FinishedShards:
 
     def remove(self) -> None:
         """Remove them, unless another process does the same work right now."""
-        remove_unheld(self.folder, self.lock)
+        remove_unheld(self.folder)
 
     @contextmanager
     def removed_on_failure(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from datasets import DatasetDict
 
 from steps.device import describe_device
 from steps.errors import DeviceError, TrainingError
-from steps.files import FULL_BYTES, hashes, locked, remove_unheld, require_space
+from steps.files import FULL_BYTES, hashes, lock_of, locked, remove_unheld, require_space
 from steps.fingerprint import fingerprint
 from steps.provenance import decisive_hashes
 from steps.rows import batches_of
@@ -29,7 +29,7 @@ class Checkpoints:
 
     def __init__(self, root: Path, work: str, parameters: CheckpointParameters) -> None:
         self.folder = root / work
-        self.lock = root / f"{work}.lock"
+        self.lock = lock_of(self.folder)
         self.parameters = parameters
 
     @contextmanager
@@ -104,7 +104,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove the checkpoints, unless another process does the same work right now."""
-        remove_unheld(self.folder, self.lock)
+        remove_unheld(self.folder)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)

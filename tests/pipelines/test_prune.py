@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from zenml.client import Client
 
 from pipelines.cli import main
-from steps.files import locked
+from steps.files import lock_of, locked
 from steps.train.checkpoint import default_root
 
 
@@ -20,13 +20,13 @@ def test_what_killed_work_left_goes_when_it_is_old(monkeypatch: pytest.MonkeyPat
     for folder in (old, fresh, running, answers, shards):
         (folder / "part").mkdir(parents=True)
         (folder / "part" / "weights").write_bytes(bytes(500_000))
-        folder.with_suffix(".lock").touch()
+        lock_of(folder).touch()
         os.utime(folder, (1e9, 1e9))
     os.utime(fresh)
-    with locked(running.with_suffix(".lock"), RuntimeError):
+    with locked(lock_of(running), RuntimeError):
         done = CliRunner().invoke(main, ["prune", "--keep", "1000", "--yes"])
     assert done.exit_code == 0, done.output
     assert "3 folders, not touched for 30 days    1.50 MB" in done.stdout
-    kept = [path for folder in (fresh, running, answers) for path in (folder, folder.with_suffix(".lock"))]
+    kept = [path for folder in (fresh, running, answers) for path in (folder, lock_of(folder))]
     assert sorted(root.iterdir()) == sorted(kept)
     assert list(store.glob(".merge-*")) == []
