@@ -1,6 +1,6 @@
 """The push of a model's directory to the Hugging Face hub, and its dry run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,13 +25,14 @@ def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
     Raises:
         ModelError: the hub refuses, or the repository is there and public where it is to be private, or the reverse.
     """
+    files = _files(folder)
     plan = Push(
         repository=hub.repository,
         what=hub.what,
         private=hub.private,
         files={
             name: len(content) if isinstance(content, bytes) else content.stat().st_size
-            for name, content in _files(folder).items()
+            for name, content in files.items()
         },
         pushed=False,
         reason="",
@@ -40,7 +41,7 @@ def push(folder: Path, hub: HubParameters, *, promoted: bool) -> Push:
         return plan.model_copy(update={"reason": "the model was not promoted"})
     if hub.dry_run:
         return plan.model_copy(update={"reason": "dry run; set parameters.exports.hub.dry_run: false to push"})
-    return plan.model_copy(update={"pushed": True, "reason": _commit(folder, hub)})
+    return plan.model_copy(update={"pushed": True, "reason": _commit(files, hub)})
 
 
 def _files(folder: Path) -> dict[str, Path | bytes]:
@@ -52,12 +53,12 @@ def _files(folder: Path) -> dict[str, Path | bytes]:
     return files
 
 
-def _commit(folder: Path, hub: HubParameters) -> str:
+def _commit(files: Mapping[str, Path | bytes], hub: HubParameters) -> str:
     """Push and give the commit's address."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
-    files = [CommitOperationAdd(name, content) for name, content in _files(folder).items()]
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     with _write_errors(hub.repository):
         api.create_repo(hub.repository, private=hub.private, exist_ok=True)
         found = api.model_info(hub.repository).private
@@ -67,7 +68,7 @@ def _commit(folder: Path, hub: HubParameters) -> str:
                 f"{_visibility(hub.private)}; nothing was pushed: change its visibility on the hub, or the parameter"
             )
         # not upload_folder, which leaves out what .gitignore files and its own patterns name
-        commit = api.create_commit(hub.repository, files, commit_message=MESSAGE)
+        commit = api.create_commit(hub.repository, operations, commit_message=MESSAGE)
     return f"commit {commit.commit_url}"
 
 
