@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -19,3 +20,8 @@ class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
     def arguments(self, operator: Any) -> list[tuple[Any, ...]]:
         """Of each call of an operator."""
         return [arguments for called, arguments in self.calls if called is operator]
+
+    def joined(self) -> list[list[torch.Size]]:
+        """Shapes of the matrices that are copied to lie side by side, each time."""
+        cats = self.arguments(torch.ops.aten.cat.default)
+        return [[part.shape for part in parts] for parts, *dim in cats if dim == [1] and parts[0].dim() == 2]

@@ -8,13 +8,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from steps.train.kernels import attention
-from steps.train.kernels.attention import PackedAttention, install_attention
+from steps.train.kernels.attention import AttentionSite, PackedAttention, install_attention
 from steps.train.kernels.fuse import fuse
 from steps.train.kernels.recognise import is_llama_attention
 from tests.tiny_peft import PLANS, decoder, differ, tiny_peft
 from tests.train.called import Called
 
 LENGTHS = (5, 1, 9, 2)
+RANK = 8
 KINDS = {
     "llama": True,
     "mistral": True,
@@ -78,7 +79,7 @@ def test_a_window_is_not_taken() -> None:
 def test_same_logits_and_gradients_as_transformers() -> None:
     plain, ours = tiny("llama"), tiny("llama")
     for module in attentions(ours):
-        install_attention(module)
+        install_attention(module, AttentionSite())
     batch = packed()
     expected = plain(**batch, use_cache=False).logits
     logits = without_mask(ours, max_length_q=9)
@@ -105,16 +106,19 @@ def test_the_fused_model_calls_it_in_every_layer(plan: str, tmp_path: Path, monk
     ids = torch.randint(400, positions.shape, generator=torch.Generator().manual_seed(1))
     results = []
     for ours in (False, True):
-        model = tiny_peft(tmp_path / str(ours))
+        model = tiny_peft(tmp_path / str(ours), r=RANK)
         if ours:
             monkeypatch.setattr("steps.train.kernels.fuse.takes", is_llama_attention)
             monkeypatch.setattr(attention, "forward", counted)
             assert fuse(model, PLANS[plan]).attentions == 2
             decoder(model).config._attn_implementation = "no mask is made for an unknown name"
-        hidden = decoder(model)(input_ids=ids, position_ids=positions, use_cache=False, **(given if ours else {}))
         with Called() as called:
+            hidden = decoder(model)(input_ids=ids, position_ids=positions, use_cache=False, **(given if ours else {}))
             hidden.last_hidden_state.square().sum().backward()
-        assert not ours or not called.arguments(torch.ops.aten.select_backward.default)
+        if ours:  # no gradient of an index, which is copied into zeros, and no product added to another
+            assert not called.arguments(torch.ops.aten.select_backward.default)
+            assert not [each for each in called.arguments(torch.ops.aten.addmm_.default) if each[0].shape[1] > RANK]
+            assert len(called.joined()) == (plan == "layers")  # its end is a plain sum
         gradients = [weight.grad for name, weight in model.named_parameters() if "lora" in name]
         results.append([hidden.last_hidden_state, *gradients])
     assert len(calls) >= 2
@@ -125,7 +129,7 @@ def test_the_fused_model_calls_it_in_every_layer(plan: str, tmp_path: Path, monk
 def test_a_mask_a_cache_or_a_long_sequence_goes_the_former_way(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, ours = tiny("llama"), tiny("llama")
     for module in attentions(ours):
-        install_attention(module)
+        install_attention(module, AttentionSite())
 
     def fail(*args: Any) -> None:
         raise AssertionError("the kernels were called")

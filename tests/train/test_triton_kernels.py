@@ -66,22 +66,29 @@ class TestTwins:
         positions = torch.cat([torch.arange(length) for length in lengths]).to(DEVICE)
         angles = positions[:, None] * (1e4 ** (-torch.arange(0, width, 2, device=DEVICE) / width)).repeat(2)
         tables, slope = (angles.cos().to(dtype), angles.sin().to(dtype)), draw(tokens, heads * width, dtype=dtype)
-        out, sums = triton_attention.forward((q, k, v, *tables, positions), width)
+        out, expected = (draw(tokens, heads * width + 8, dtype=dtype)[:, :-8] for _ in range(2))
+        sums = triton_attention.forward((q, k, v, *tables, positions), width, out)
         wide = [x.float() for x in (q, k, v, *tables)]
-        expected, expected_sums = attention.forward((*wide, positions), width)
+        expected = expected.float()
+        expected_sums = attention.forward((*wide, positions), width, expected)
         near = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
         if dtype == torch.bfloat16:
             near = partial(torch.testing.assert_close, rtol=2e-2, atol=4e-2)
         near(out.float(), expected)
         near(sums, expected_sums)
         saved = (q, k, v, *tables, positions, out, sums)
-        found = triton_attention_backward.backward(slope, saved, width, 512)
-        again = triton_attention_backward.backward(slope, saved, width, 512)
-        for one, other, twin in zip(
-            found, again, attention.backward(slope.float(), (*wide, positions), width, 512), strict=True
-        ):
-            assert torch.equal(one, other)
-            near(one.float(), twin)
+        sizes = [x.shape[1] for x in (q, k, v)]
+        found, again, twins = (draw(tokens, sum(sizes) + 8, dtype=kind) for kind in (dtype, dtype, torch.float32))
+        around = found[:, -8:].clone()
+        for gradients in (found, again):
+            beside = gradients[:, :-8].split_with_sizes(sizes, dim=1)
+            triton_attention_backward.backward(slope, saved, width, 512, tuple(beside))
+        attention.backward(
+            slope.float(), (*wide, positions), width, 512, tuple(twins[:, :-8].split_with_sizes(sizes, dim=1))
+        )
+        assert torch.equal(found, again)
+        assert torch.equal(found[:, -8:], around)
+        near(found[:, :-8].float(), twins[:, :-8])
 
     @pytest.mark.parametrize("shape", [(64, 128), (33, 192)])
     def test_dequantise(self, dtype: torch.dtype, shape: tuple[int, int]) -> None:

@@ -1,13 +1,17 @@
 """Causal attention over packed sequences that rotates queries and keys itself: one autograd function."""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 
 from steps.train.kernels import elementwise
 from steps.train.kernels.layers import without_positions
+from steps.train.kernels.lora_linear import Known
+from steps.train.kernels.memory import aligned_rows
 from steps.train.kernels.recognise import is_llama_attention, rotated
+from steps.train.kernels.weights import Scratch
 
 WIDTHS = (64, 128)
 """Widths of a head that the kernels take."""
@@ -18,7 +22,7 @@ LONGEST = 1024
 Tensors = tuple[torch.Tensor, ...]
 
 
-def forward(inputs: Tensors, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(inputs: Tensors, width: int, out: torch.Tensor) -> torch.Tensor:
     """Attention of each token to those of its sequence up to itself.
 
     Args:
@@ -26,28 +30,35 @@ def forward(inputs: Tensors, width: int) -> tuple[torch.Tensor, torch.Tensor]:
             stride as those of q; cos and sin [tokens, width], both halves the same; positions [tokens], of which a
             sequence starts where it is 0.
         width: of a head.
+        out: takes the result, [tokens, heads * width]; rows may have a stride.
 
     Returns:
-        The result [tokens, heads * width], and log2 of each softmax's sum [heads, tokens] in float32.
+        log2 of each softmax's sum [heads, tokens] in float32.
     """
     if elementwise.triton_runs(inputs[0]):
         from steps.train.kernels import triton_attention
 
-        return triton_attention.forward(inputs, width)
-    out, scores = _plain(inputs, width)
-    return out, scores.float().logsumexp(-1) / math.log(2)
+        return triton_attention.forward(inputs, width, out)
+    result, scores = _plain(inputs, width)
+    out.copy_(result)
+    return scores.float().logsumexp(-1) / math.log(2)
 
 
-def backward(by_out: torch.Tensor, saved: Tensors, width: int, longest: int) -> Tensors:
-    """Gradients of ``q``, ``k`` and ``v``; ``saved``: the tensors that ``forward`` took and gave, in its order."""
+def backward(by_out: torch.Tensor, saved: Tensors, width: int, longest: int, gradients: Tensors) -> None:
+    """Fill the gradients of ``q``, ``k`` and ``v``, whose rows may have a stride.
+
+    ``saved``: the tensors that ``forward`` took, ``out``, and what it gave, in this order.
+    """
     if elementwise.triton_runs(by_out):
         from steps.train.kernels import triton_attention_backward
 
-        return triton_attention_backward.backward(by_out, saved, width, longest)
+        triton_attention_backward.backward(by_out, saved, width, longest, gradients)
+        return
     with torch.enable_grad():
         heads = tuple(tensor.detach().requires_grad_() for tensor in saved[:3])
         out, _ = _plain((*heads, *saved[3:6]), width)
-        return torch.autograd.grad(out, heads, by_out)
+    for gradient, found in zip(gradients, torch.autograd.grad(out, heads, by_out), strict=True):
+        gradient.copy_(found)
 
 
 def _plain(inputs: Tensors, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,21 +76,49 @@ def _plain(inputs: Tensors, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return mixed.transpose(0, 1).reshape(q.shape), scores
 
 
+@dataclass(frozen=True)
+class AttentionSite:
+    """An attention at its place between the projections."""
+
+    scratch: Scratch = field(default_factory=Scratch)
+    margin: int = 0  # columns that the projection after it wants beside its result
+    gradient_margin: int = 0  # columns that the backward pass of the projections before it wants beside its gradients
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What autograd does not see of one call."""
+
+    site: AttentionSite
+    room: torch.Tensor  # [tokens, heads * width + margin]: the result is its first columns
+    width: int  # of a head
+    longest: int  # no sequence has more tokens
+
+
 class PackedAttention(torch.autograd.Function):
-    """``forward`` and ``backward`` of this module."""
+    """``forward`` and ``backward`` of this module, of q, k and v as [1, tokens, ...]."""
 
     @staticmethod
-    def forward(ctx: Any, width: int, longest: int, *inputs: torch.Tensor) -> torch.Tensor:
-        """``longest``: no sequence has more tokens."""
-        out, sums = forward(inputs, width)
-        ctx.save_for_backward(*inputs, out, sums)
-        ctx.width, ctx.longest = width, longest
-        return out
+    def forward(ctx: Any, call: AttentionCall, *inputs: torch.Tensor) -> torch.Tensor:
+        """The result: [1, tokens, heads * width]."""
+        flat = (*(x[0] for x in inputs[:3]), *inputs[3:])
+        out = call.room.data[:, : inputs[0].shape[-1]]  # .data: the margin's writer does not change this tensor
+        ctx.save_for_backward(*flat, out, forward(flat, call.width, out))
+        ctx.site, ctx.width, ctx.longest = call.site, call.width, call.longest
+        return out[None]
 
     @staticmethod
     def backward(ctx: Any, *by_outs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of queries, keys and values."""
-        return None, None, *backward(by_outs[0], ctx.saved_tensors, ctx.width, ctx.longest), None, None, None
+        """Of queries, keys and values: side by side, as the projections' backward pass reads them."""
+        saved, site = ctx.saved_tensors, ctx.site
+        widths = [x.shape[-1] for x in saved[:3]]
+        room = aligned_rows(saved[0].shape[0], sum(widths) + site.gradient_margin, saved[0])
+        flat = room[:, : sum(widths)].split_with_sizes(widths, dim=1)
+        backward(by_outs[0][0], saved, ctx.width, ctx.longest, tuple(flat))
+        gradients = [gradient[None] for gradient in flat]
+        if site.gradient_margin:
+            site.scratch.gradients.give(room, *gradients)
+        return None, *gradients, None, None, None
 
 
 def takes(module: torch.nn.Module) -> bool:
@@ -92,7 +131,7 @@ def takes(module: torch.nn.Module) -> bool:
     return plain and elementwise.triton_runs(weight)
 
 
-def install_attention(module: torch.nn.Module) -> None:
+def install_attention(module: torch.nn.Module, site: AttentionSite) -> None:
     """Replace the forward of Llama's attention; what it cannot take goes the former way."""
     plain = module.forward
     attention = cast(Any, module)
@@ -114,12 +153,14 @@ def install_attention(module: torch.nn.Module) -> None:
                 hidden_states, position_embeddings, attention_mask, past_key_values, **options
             )
             return result
-        # squeeze: the gradient of an index would be copied into zeros
-        heads = [layer(hidden_states).squeeze(0) for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        heads = [layer(hidden_states) for layer in (attention.q_proj, attention.k_proj, attention.v_proj)]
         angles = [table[0] for table in position_embeddings]
+        room = aligned_rows(hidden_states.shape[1], heads[0].shape[-1] + site.margin, heads[0])
         out: torch.Tensor = PackedAttention.apply(  # type: ignore[no-untyped-call]  # torch has no types there
-            width, longest, *heads, *angles, position_ids[0]
+            AttentionCall(site, room, width, longest), *heads, *angles, position_ids[0]
         )
-        return attention.o_proj(out[None]), None
+        if site.margin:
+            site.scratch.inputs.give(Known(room=room), out)
+        return attention.o_proj(out), None
 
     module.forward = forward

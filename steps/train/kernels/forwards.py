@@ -129,7 +129,7 @@ def install_norm(module: torch.nn.Module, scratch: Scratch, *, remake: bool) -> 
             return result
         result = FrozenRmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch has no types there
         if remake and torch.is_grad_enabled():
-            scratch.inputs.give(result, Known(Origin(x, weight, epsilon)))
+            scratch.inputs.give(Known(Origin(x, weight, epsilon)), result)
         return result
 
     module.forward = forward

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steps.train.kernels import libraries
-from steps.train.kernels.attention import LONGEST, install_attention, takes
+from steps.train.kernels.attention import LONGEST, AttentionSite, install_attention, takes
 from steps.train.kernels.forwards import SharedInput, install_mlp, install_norm, ranks
 from steps.train.kernels.layers import decoder_layers
 from steps.train.kernels.recognise import is_llama_norm, is_swiglu, obstacle, other_dropout
@@ -78,7 +78,7 @@ def fuse(model: "PeftModel", plan: Plan) -> Fusion:
     fusion.projections = len(plain)
     if plain:
         _fuse_norms(model, fusion, parts)
-        fusion.choices += [_fuse_attention(model, fusion), libraries.rotary(model)]
+        fusion.choices += [_fuse_attention(model, fusion, parts), libraries.rotary(model)]
     preserve = other_dropout(model, fusion.left) is not None  # our own seeds are kept
     fusion.layers = fuse_layers(layers, parts, plan, fusion.scratch, preserve_rng_state=preserve)
     fusion.choices += _said(plan, len(layers))
@@ -116,12 +116,13 @@ def _fuse_norms(model: torch.nn.Module, fusion: Fusion, parts: dict[str, Part]) 
             fusion.norms += 1
 
 
-def _fuse_attention(model: "PeftModel", fusion: Fusion) -> str:
+def _fuse_attention(model: "PeftModel", fusion: Fusion, parts: dict[str, Part]) -> str:
     """Fuse attention and its rotary embedding where flash attention would run; says what attention runs on."""
     chosen = libraries.attention(model)
-    for module in model.modules():
+    for name, module in model.named_modules():
         if takes(module):
-            install_attention(module)
+            part = parts.get(name, Part())
+            install_attention(module, AttentionSite(fusion.scratch, part.gradient_margin, part.margin))
             fusion.attentions += 1
     if not fusion.attentions:
         return chosen

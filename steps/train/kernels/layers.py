@@ -89,16 +89,16 @@ def install_layer(layer: Any, sites: Sites, run: Forward | None) -> None:
             rest = without_positions(rest)
         if normed is None or normed.module is not sites.first.module:
             residual, normed = sites.first(residual, None)
-        scratch.inputs.give(normed.output, normed.known)
+        scratch.inputs.give(normed.known, normed.output)
         delta, _ = layer.self_attn(hidden_states=normed.output, **rest)
         residual, normed = sites.middle(residual, delta)
-        scratch.inputs.give(normed.output, normed.known)
+        scratch.inputs.give(normed.known, normed.output)
         delta = layer.mlp(normed.output)
         if sites.following is None:
             total: torch.Tensor = residual + delta
             return total
         residual, normed = sites.following(residual, delta)
-        scratch.normed.give(residual, normed)
+        scratch.normed.give(normed, residual)
         return residual
 
     def forward(hidden_states: torch.Tensor, **rest: Any) -> Any:

@@ -169,15 +169,6 @@ def thin_gradients(
     return by_thin, by_b
 
 
-def add_input_gradient(by_x: torch.Tensor, by_thin: torch.Tensor, a: Tensors, branches: Branches) -> None:
-    """Add the branches' share of the input's gradient in place."""
-    if not branches.probability:
-        by_x.addmm_(by_thin, stacked(a))
-        return
-    for part, down, seed in zip(by_thin.split_with_sizes(branches.ranks, dim=1), a, branches.seeds, strict=True):
-        elementwise.add_dropped(by_x, part @ down, branches.probability, seed)
-
-
 def by_input(
     weights: FrozenWeights, sides: torch.Tensor, by_thin: torch.Tensor, a: Tensors, branches: Branches
 ) -> torch.Tensor:
@@ -188,24 +179,25 @@ def by_input(
     if not branches.probability:
         return sides @ weights.above(a)
     result = sides[:, : weights.shape[0]] @ weights.matrix()
-    add_input_gradient(result, by_thin, a, branches)
+    for part, down, seed in zip(by_thin.split_with_sizes(branches.ranks, dim=1), a, branches.seeds, strict=True):
+        elementwise.add_dropped(result, part @ down, branches.probability, seed)
     return result
 
 
-def beside_gradient(
-    weights: FrozenWeights, gradient: torch.Tensor, thin: torch.Tensor, b: Tensors, branches: Branches
+def beside_gradients(
+    weights: FrozenWeights, gradients: Tensors, thin: torch.Tensor, b: Tensors, branches: Branches
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """Gradient of one output beside that of its thin products; the latter; and that of B.
+    """Gradients of a group's outputs beside those of its thin products; the latter; and those of each B.
 
-    Where the gradient's maker left room beside it, nothing is copied.
+    Where the gradients' maker left room beside them, nothing is copied.
     """
-    width = gradient.shape[-1]
-    flat = gradient.reshape(-1, width)
-    room: torch.Tensor | None = weights.scratch.gradients.take(gradient)
+    flat = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
+    width = weights.shape[0]
+    room: torch.Tensor | None = weights.scratch.gradients.take(*gradients)
     if room is None or room.shape[1] != width + thin.shape[1]:
-        by_thin, by_b = thin_gradients([flat], thin, b, branches)
-        return torch.cat([flat, by_thin], dim=1), by_thin, by_b
-    by_thin, by_b = thin_gradients([flat], thin, b, branches, room[:, width:])
+        by_thin, by_b = thin_gradients(flat, thin, b, branches)
+        return torch.cat([*flat, by_thin], dim=1), by_thin, by_b
+    by_thin, by_b = thin_gradients(flat, thin, b, branches, room[:, width:])
     return room, by_thin, by_b
 
 
@@ -267,18 +259,13 @@ class Projections(torch.autograd.Function):
         thin = source.thin
         a, b = cast(adapter[:count], dtype), cast(adapter[count:], dtype)
         by_x = None
-        if count == 1 and ctx.needs_input_grad[0]:
-            sides, by_thin, by_b = beside_gradient(weights, gradients[0], thin, b, branches)
+        if ctx.needs_input_grad[0]:
+            sides, by_thin, by_b = beside_gradients(weights, gradients, thin, b, branches)
             by_x = by_input(weights, sides, by_thin, a, branches)
         else:
+            weights.scratch.gradients.clear()
             flat = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
             by_thin, by_b = thin_gradients(flat, thin, b, branches)
-            if ctx.needs_input_grad[0]:
-                first, *others = weights.matrix().split_with_sizes(weights.outputs)
-                by_x = flat[0] @ first
-                for gradient, part in zip(flat[1:], others, strict=True):
-                    by_x.addmm_(gradient, part)
-                add_input_gradient(by_x, by_thin, a, branches)
         by_a = source.a_gradients(by_thin, branches)
         return (
             None if by_x is None else by_x.view(ctx.shape),

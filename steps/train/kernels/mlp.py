@@ -16,7 +16,7 @@ from steps.train.kernels.lora_linear import (
     KeptInput,
     Known,
     a_gradients,
-    beside_gradient,
+    beside_gradients,
     by_input,
     cast,
     like,
@@ -67,7 +67,7 @@ class SwigluMlp(torch.autograd.Function):
         weights = cast(adapter, gradient.dtype)
         a, b = weights[:3], weights[3:]
 
-        sides, by_thin_down, by_down_b = beside_gradient(mlp.down, gradient, thin_down, b[2:], mlp.down_branches)
+        sides, by_thin_down, by_down_b = beside_gradients(mlp.down, [gradient], thin_down, b[2:], mlp.down_branches)
         by_product = by_input(mlp.down, sides, by_thin_down, a[2:], mlp.down_branches)
         del sides
         source = KeptInput(ctx, kept)

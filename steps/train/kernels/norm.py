@@ -83,7 +83,7 @@ class AddNorm(torch.autograd.Function):
         elementwise.add_norm_backward(by_total, by_normed, total, weight, ctx.epsilon, out)
         gradient = out.view(total.shape)
         if ctx.margin:
-            ctx.scratch.gradients.give(gradient, room)
+            ctx.scratch.gradients.give(room, gradient)
         return gradient, gradient if ctx.sum else None, None, None
 
 

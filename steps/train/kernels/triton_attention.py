@@ -99,11 +99,11 @@ def _forward(
     tl.store(sums + head * tokens + rows, largest + tl.log2(total), mask=inside)
 
 
-def forward(inputs: tuple[torch.Tensor, ...], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(inputs: tuple[torch.Tensor, ...], width: int, out: torch.Tensor) -> torch.Tensor:
     """See attention.forward."""
     q, k, v = inputs[:3]
     tokens, heads = q.shape[0], q.shape[1] // width
-    out, sums = q.new_empty(q.shape), q.new_empty(heads, tokens, dtype=torch.float32)
+    sums = q.new_empty(heads, tokens, dtype=torch.float32)
     queries, keys, warps, stages = FORWARD
     _forward[(heads, triton.cdiv(tokens, queries))](
         *(*inputs, out, sums),
@@ -117,4 +117,4 @@ def forward(inputs: tuple[torch.Tensor, ...], width: int) -> tuple[torch.Tensor,
         num_warps=warps,
         num_stages=stages,
     )
-    return out, sums
+    return sums

@@ -154,17 +154,18 @@ def _backward_keys(
     tl.store(by_v + at_values, by_values.to(by_v.dtype.element_ty), mask=there[:, None])
 
 
-def backward(by_out: torch.Tensor, saved: Tensors, width: int, longest: int) -> Tensors:
+def backward(by_out: torch.Tensor, saved: Tensors, width: int, longest: int, gradients: Tensors) -> None:
     """See attention.backward."""
     weighted = torch.empty_like(saved[-1])
-    by_q = _queries_gradient(by_out, saved, width, weighted)
-    return by_q, *_keys_gradients(by_out, saved, width, weighted, longest)
+    _queries_gradient(by_out, saved, width, weighted, gradients[0])
+    _keys_gradients(by_out, saved, width, weighted, longest, gradients[1:])
 
 
-def _queries_gradient(by_out: torch.Tensor, saved: Tensors, width: int, weighted: torch.Tensor) -> torch.Tensor:
+def _queries_gradient(
+    by_out: torch.Tensor, saved: Tensors, width: int, weighted: torch.Tensor, by_q: torch.Tensor
+) -> None:
     """Fills ``weighted``, too: each query's gradient of its answer times the answer, for :func:`_keys_gradients`."""
     q, k, v, cos, sin, positions, out, sums = saved
-    by_q = q.new_empty(q.shape)
     queries, keys, warps, stages = BY_QUERIES
     _backward_queries[(q.shape[1] // width, triton.cdiv(q.shape[0], queries))](
         *(q, k, v, cos, sin, positions, out, sums, by_out, by_q, weighted),
@@ -179,14 +180,13 @@ def _queries_gradient(by_out: torch.Tensor, saved: Tensors, width: int, weighted
         num_warps=warps,
         num_stages=stages,
     )
-    return by_q
 
 
 def _keys_gradients(
-    by_out: torch.Tensor, saved: Tensors, width: int, weighted: torch.Tensor, longest: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+    by_out: torch.Tensor, saved: Tensors, width: int, weighted: torch.Tensor, longest: int, gradients: Tensors
+) -> None:
     q, k, v, cos, sin, positions, _, sums = saved
-    by_k, by_v = k.new_empty(k.shape), v.new_empty(v.shape)
+    by_k, by_v = gradients
     queries, keys, warps, stages = BY_KEYS
     _backward_keys[(k.shape[1] // width, triton.cdiv(q.shape[0], keys))](
         *(q, k, v, cos, sin, positions, sums, by_out, weighted, by_k, by_v),
@@ -202,4 +202,3 @@ def _keys_gradients(
         num_warps=warps,
         num_stages=stages,
     )
-    return by_k, by_v

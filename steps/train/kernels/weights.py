@@ -11,23 +11,28 @@ from steps.train.kernels.seeds import Seeds
 
 
 class Slot:
-    """What its maker knows of one tensor, for whoever reads it next."""
+    """What their maker knows of one or more tensors, for whoever reads them next."""
 
     def __init__(self) -> None:
-        self._given: tuple[torch.Tensor, int, Any] | None = None
+        self._known: Any = None
+        self._given: list[tuple[torch.Tensor, int]] = []
 
-    def give(self, tensor: torch.Tensor, known: Any) -> None:
-        """Say what is known of a tensor."""
-        self._given = (tensor, tensor._version, known)
+    def give(self, known: Any, *tensors: torch.Tensor) -> None:
+        """Say what is known of tensors."""
+        self._known, self._given = known, [(tensor, tensor._version) for tensor in tensors]
 
-    def take(self, tensor: torch.Tensor) -> Any:
-        """What is known of this very tensor, if it is as it was; else None. Either way it is forgotten."""
-        given, self._given = self._given, None
-        return given[2] if given is not None and given[0] is tensor and given[1] == tensor._version else None
+    def take(self, *tensors: torch.Tensor) -> Any:
+        """What is known of these very tensors, if they are as they were; else None. Either way it is forgotten."""
+        known, given = self._known, self._given
+        self.clear()
+        same = len(given) == len(tensors) and all(
+            one is other and version == other._version for (one, version), other in zip(given, tensors, strict=True)
+        )
+        return known if same else None
 
     def clear(self) -> None:
         """Forget it."""
-        self._given = None
+        self._known, self._given = None, []
 
 
 class Scratch:
@@ -42,7 +47,7 @@ class Scratch:
         self._holds: dict[str, object] = {}
         self.recomputing = False  # set while a checkpointed layer is recomputed in the backward pass
         self.inputs = Slot()  # of a norm's output: ``lora_linear.Known``
-        self.gradients = Slot()  # of a gradient: the memory whose first columns it is
+        self.gradients = Slot()  # of gradients: the memory whose first columns they are
         self.normed = Slot()  # of a sum: ``norm.Normed``
         self.seeds = Seeds()
 
