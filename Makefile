@@ -14,7 +14,7 @@ LOCAL := $(strip $(LOCAL))
 export ZENML_SERVER_SECURE_HEADERS_CSP ?= default-src $(LOCAL); script-src $(LOCAL) 'unsafe-inline' 'unsafe-eval' $(LOCAL); connect-src $(LOCAL); img-src data: $(LOCAL); style-src $(LOCAL) 'unsafe-inline' $(LOCAL); font-src data: $(LOCAL); frame-src data: blob: $(LOCAL); base-uri $(LOCAL); form-action $(LOCAL)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures docs test test-slow bench bench-gpu lint format types clean
+.PHONY: help quickstart check install image image-cpu dashboard stop-dashboard pictures docs test test-slow test-gpu bench bench-gpu lint format types clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -72,6 +72,9 @@ test: install  ## unit tests, the pipeline on a tiny model, and one run through 
 
 test-slow: install  ## tests that make test leaves out: other rows of docs/cache.md, failure drills, nights, Kubernetes: a quarter of an hour
 	@$(RUN) python -m pytest -m slow
+
+test-gpu: install  ## tests of kernels, figures and attention that need a GPU, which make test hides
+	@$(RUN) CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} python -m pytest tests/train/test_triton_kernels.py tests/train/test_figures.py tests/train/test_invariance.py
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

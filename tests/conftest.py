@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Set before any test module imports zenml: the import alone writes a configuration file where this points.
 os.environ["ZENML_CONFIG_PATH"] = tempfile.mkdtemp(prefix="zenml-tests-")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same everywhere; make test-gpu names a GPU
 os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny, and there is a worker for each core
 atexit.register(shutil.rmtree, os.environ["ZENML_CONFIG_PATH"], ignore_errors=True)
 

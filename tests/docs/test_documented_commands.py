@@ -39,6 +39,7 @@ NOT_RUN = {
     "make install": "downloads; .ci/run starts with it",
     "make test": "it would run itself; .ci/run runs it",
     "make test-slow": "takes minutes",
+    "make test-gpu": "needs a GPU",
     "make lint": ".ci/run runs it",
     "make types": ".ci/run runs it",
     "make dashboard": "starts a server that stays",
