@@ -29,10 +29,12 @@ LOSS = 0.03
 """Nats that a step's loss may differ: a bfloat16 training by TRL's kernels differs by 0.02 from one by ours."""
 RIVAL = """
 import sys, torch
-taken, size = [], torch.cuda.mem_get_info()[0] - int(float(sys.argv[1]) * 2**30)
-while size > 2**26:
+left = size = torch.cuda.mem_get_info()[0] - int(float(sys.argv[1]) * 2**30)
+taken = []
+while min(left, size) > 2**26:
     try:
-        taken.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        taken.append(torch.empty(min(left, size), dtype=torch.uint8, device="cuda"))
+        left -= len(taken[-1])
     except torch.OutOfMemoryError:
         size //= 2
 print(sum(map(len, taken)) / 2**30, flush=True)
