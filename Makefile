@@ -74,7 +74,7 @@ test-slow: install  ## tests that make test leaves out: other rows of docs/cache
 	@$(RUN) python -m pytest -m slow
 
 test-gpu: install  ## tests of kernels, figures and attention that need a GPU, which make test hides
-	@$(RUN) CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} python -m pytest tests/train/test_triton_kernels.py tests/train/test_figures.py tests/train/test_invariance.py
+	@$(RUN) CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} python -m pytest tests/train/test_triton_kernels.py tests/train/test_figures.py tests/train/test_invariance.py::test_flash_attention
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

@@ -1,10 +1,12 @@
 """Attention over packed sequences with the rotary embedding inside equals transformers' own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from steps.train.kernels import attention
@@ -13,6 +15,8 @@ from steps.train.kernels.fuse import fuse
 from steps.train.kernels.recognise import is_llama_attention
 from tests.tiny_peft import PLANS, decoder, differ, tiny_peft
 from tests.train.called import Called
+
+Ours = Callable[[PeftModel, str], tuple[list[Any], Called]]
 
 LENGTHS = (5, 1, 9, 2)
 RANK = 8
@@ -90,9 +94,19 @@ def test_same_logits_and_gradients_as_transformers() -> None:
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("plan", PLANS)
-def test_the_fused_model_calls_it_in_every_layer(plan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the captured trainer calls the decoder: with the sequences' bounds."""
+def passes(model: PeftModel, **bounds: Any) -> tuple[list[Any], Called]:
+    """Hidden states and the adapter's gradients of packed rows, and what torch was asked for."""
+    positions = packed()["position_ids"]
+    ids = torch.randint(400, positions.shape, generator=torch.Generator().manual_seed(1))
+    with Called() as called:
+        hidden = decoder(model)(input_ids=ids, position_ids=positions, use_cache=False, **bounds).last_hidden_state
+        hidden.square().sum().backward()
+    return [hidden, *(weight.grad for name, weight in model.named_parameters() if "lora" in name)], called
+
+
+@pytest.fixture
+def ours(monkeypatch: pytest.MonkeyPatch) -> Ours:
+    """``passes`` of the fused model, as the captured trainer calls the decoder: with the sequences' bounds."""
     calls: list[int] = []
     original = attention.forward
 
@@ -100,30 +114,39 @@ def test_the_fused_model_calls_it_in_every_layer(plan: str, tmp_path: Path, monk
         calls.append(1)
         return original(*args)
 
-    positions = packed()["position_ids"]
-    bounds = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)], dtype=torch.int32)
-    given = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": 9, "max_length_k": 9}
-    ids = torch.randint(400, positions.shape, generator=torch.Generator().manual_seed(1))
-    results = []
-    for ours in (False, True):
-        model = tiny_peft(tmp_path / str(ours), r=RANK)
-        if ours:
-            monkeypatch.setattr("steps.train.kernels.fuse.takes", is_llama_attention)
-            monkeypatch.setattr(attention, "forward", counted)
-            assert fuse(model, PLANS[plan]).attentions == 2
-            decoder(model).config._attn_implementation = "no mask is made for an unknown name"
-        with Called() as called:
-            hidden = decoder(model)(input_ids=ids, position_ids=positions, use_cache=False, **(given if ours else {}))
-            hidden.last_hidden_state.square().sum().backward()
-        if ours:  # no gradient of an index, which is copied into zeros, and no product added to another
-            assert not called.arguments(torch.ops.aten.select_backward.default)
-            assert not [each for each in called.arguments(torch.ops.aten.addmm_.default) if each[0].shape[1] > RANK]
-            assert len(called.joined()) == (plan == "layers")  # its end is a plain sum
-        gradients = [weight.grad for name, weight in model.named_parameters() if "lora" in name]
-        results.append([hidden.last_hidden_state, *gradients])
-    assert len(calls) >= 2
-    for one, other in zip(*results, strict=True):
-        assert differ(other, one) < 1e-3
+    monkeypatch.setattr("steps.train.kernels.fuse.takes", is_llama_attention)
+    monkeypatch.setattr(attention, "forward", counted)
+    ends = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)], dtype=torch.int32)
+
+    def run(model: PeftModel, plan: str) -> tuple[list[Any], Called]:
+        assert fuse(model, PLANS[plan]).attentions == 2
+        decoder(model).config._attn_implementation = "no mask is made for an unknown name"
+        result = passes(model, cu_seq_lens_q=ends, cu_seq_lens_k=ends, max_length_q=9, max_length_k=9)
+        assert len(calls) >= 2
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_fused_model_calls_it_in_every_layer(plan: str, tmp_path: Path, ours: Ours) -> None:
+    expected, _ = passes(tiny_peft(tmp_path / "plain", r=RANK))
+    found, called = ours(tiny_peft(tmp_path / "fused", r=RANK), plan)
+    for one, other in zip(found, expected, strict=True):
+        assert differ(one, other) < 1e-3
+    # no gradient of an index, which is copied into zeros; no product added to another; nothing copied side by side
+    assert not called.arguments(torch.ops.aten.select_backward.default)
+    assert not [each for each in called.arguments(torch.ops.aten.addmm_.default) if each[0].shape[1] > RANK]
+    assert len(called.joined()) == (plan == "layers")  # its end is a plain sum
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("k_proj", "o_proj"), ("down_proj",)], ids="+".join)
+def test_some_of_its_projections_have_an_adapter(targets: tuple[str, ...], tmp_path: Path, ours: Ours) -> None:
+    """Its gradients then lie beside room that nobody takes."""
+    expected, _ = passes(tiny_peft(tmp_path / "plain", target_modules=list(targets)))
+    found, _ = ours(tiny_peft(tmp_path / "fused", target_modules=list(targets)), "norms")
+    for one, other in zip(found, expected, strict=True):
+        assert differ(one, other) < 1e-3
 
 
 def test_a_mask_a_cache_or_a_long_sequence_goes_the_former_way(monkeypatch: pytest.MonkeyPatch) -> None:
