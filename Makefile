@@ -73,8 +73,8 @@ test: install  ## unit tests, the pipeline on a tiny model, and one run through 
 test-slow: install  ## tests that make test leaves out: other rows of docs/cache.md, failure drills, nights, Kubernetes: a quarter of an hour
 	@$(RUN) python -m pytest -m slow
 
-test-gpu: install  ## tests of kernels, figures and attention that need a GPU, which make test hides
-	@$(RUN) CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} python -m pytest tests/train/test_triton_kernels.py tests/train/test_figures.py tests/train/test_invariance.py::test_flash_attention
+test-gpu: install  ## tests that need a GPU: kernels, its clock, flash attention; no other test sees one
+	@$(RUN) CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} python -m pytest tests/train/test_triton_kernels.py tests/train/test_figures.py::test_a_gpus_time_is_read_when_it_has_passed tests/train/test_invariance.py::test_flash_attention
 
 bench: install  ## measure data rooms, tokenisation, training on a CPU, answers, the sandbox, the merge and disk use, side by side with others
 	@$(RUN) python -W ignore -m tests.benchmarks.data_rooms

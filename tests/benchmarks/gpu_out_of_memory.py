@@ -140,8 +140,8 @@ def main() -> int:
         for case in cases:
             found = _shown([*child, "--spared", str(case.spared)], arguments.limit)
             apart = max(abs(one - other) for one, other in zip(alone["losses"], found["losses"], strict=True))
-            stayed = case.leaves is None or bool(found["left"]) == case.leaves
-            right = bool(found["taken"]) and not alone["left"] and stayed and apart <= LOSS
+            as_said = case.leaves is None or bool(found["left"]) == case.leaves
+            right = bool(found["taken"]) and not alone["left"] and as_said and apart <= LOSS
             wrong += not right
             print(f"  {case.spared} GiB spared, {apart:.4f} apart: {'as it must be' if right else 'WRONG'}", flush=True)
     return wrong

@@ -18,7 +18,7 @@ ATTENTION = {"_forward", "_backward_queries", "_backward_keys"}  # where flash a
 
 
 def kernels() -> set[str]:
-    """Names of all kernels that are launched: those that Python's names mark as their module's own."""
+    """Names of all kernels that are launched, as ``kernel[grid](...)``; the other ones are called by these."""
     found = set()
     for path in KERNELS.glob("triton_*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

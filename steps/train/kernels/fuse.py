@@ -122,7 +122,9 @@ def _fuse_attention(model: "PeftModel", fusion: Fusion, parts: dict[str, Part]) 
     for name, module in model.named_modules():
         if takes(module):
             part = parts.get(name, Part())
-            install_attention(module, AttentionSite(fusion.scratch, part.gradient_margin, part.margin))
+            # its result is o_proj's input, its gradients those of what q_proj, k_proj and v_proj give: the same ranks
+            site = AttentionSite(fusion.scratch, margin=part.gradient_margin, gradient_margin=part.margin)
+            install_attention(module, site)
             fusion.attentions += 1
     if not fusion.attentions:
         return chosen

@@ -49,7 +49,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Known:
-    """What a norm says of its output."""
+    """What a norm says of its output, or attention of its result."""
 
     origin: Origin | None = None  # it may be made again from there
     room: torch.Tensor | None = None  # [tokens, width + margin], whose first columns it is

@@ -46,7 +46,7 @@ class Scratch:
         self._buffers: dict[str, torch.Tensor] = {}
         self._holds: dict[str, object] = {}
         self.recomputing = False  # set while a checkpointed layer is recomputed in the backward pass
-        self.inputs = Slot()  # of a norm's output: ``lora_linear.Known``
+        self.inputs = Slot()  # of a norm's output or an attention's result: ``lora_linear.Known``
         self.gradients = Slot()  # of gradients: the memory whose first columns they are
         self.normed = Slot()  # of a sum: ``norm.Normed``
         self.seeds = Seeds()
